@@ -1,0 +1,1 @@
+"""Kubernetes operator for G2RPOJob resources."""

@@ -1,0 +1,1 @@
+"""Granular-GRPO training of flow-matching image models."""
