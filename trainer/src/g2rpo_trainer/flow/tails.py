@@ -28,7 +28,9 @@ def tail_nodes(steps: int, k: int, stride: int) -> Nodes:
         ValueError: k leaves no tail, or the stride is not positive.
     """
     if not 0 <= k <= steps - 2:
-        raise ValueError(f"stochastic step {k} leaves no tail on a grid of {steps} steps: it must lie in 0..{steps - 2}")
+        raise ValueError(
+            f"stochastic step {k} leaves no tail on a grid of {steps} steps: it must lie in 0..{steps - 2}"
+        )
     if stride < 1:
         raise ValueError(f"stride {stride} must be at least 1")
     count = ceil((steps - 1 - k) / stride)
