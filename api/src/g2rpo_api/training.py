@@ -1,0 +1,278 @@
+"""`spec.training`: what is trained, on what, by which rules. The trainer reads nothing else of a job.
+
+Who calls this: `job.py`; the trainer's composition root. Facts about the cluster stay in `job.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.base import Fault, Items, Model, NonNegativeFloat, Positive, PositiveFloat, Text, Union
+
+Family = Literal["SD3"]
+Role = Literal["Train", "HeldOut"]
+OnFailure = Literal["Fail", "SkipGroup"]
+OCRScore = Literal["Likelihood", "ExactMatch"]
+Steps = Annotated[int, Field(ge=2)]
+Pixels = Annotated[int, Field(ge=8)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+BUILTIN = "builtin:"
+"""Prefix of paths that name something shipped with the trainer."""
+
+
+class LoRASettings(Model):
+    """Low-rank adapters (arXiv 2106.09685) on the transformer; everything else stays frozen."""
+
+    rank: Positive = 32
+    """Rank of the adapters. Higher learns more and takes more memory; 16 to 64 is usual."""
+    alpha: PositiveFloat = 64.0
+    """Scale: the adapter's output is multiplied by alpha / rank. Twice the rank is usual."""
+    target_modules: Annotated[Items[Text], Field(min_length=1)] | None = None
+    """Names of the layers that get adapters; the attention projections of the family when empty."""
+
+
+class TrainSpec(Union):
+    """Which weights of the transformer are trained."""
+
+    members: ClassVar[dict[str, str | None]] = {"Full": None, "LoRA": "lora"}
+
+    type: Literal["Full", "LoRA"]
+    """`Full`: every weight (16 bytes of memory per parameter for weights, gradients and optimizer). `LoRA`:
+    small adapters only; start with it when memory is short."""
+    lora: LoRASettings | None = None
+    """Settings of LoRA; its defaults when left out."""
+
+
+class ModelSpec(Model):
+    """The diffusion model that is trained."""
+
+    family: Family
+    """Architecture: `SD3` for Stable Diffusion 3 and 3.5."""
+    path: Text
+    """Hub id (stabilityai/stable-diffusion-3.5-medium), a local folder in diffusers' layout, or
+    `builtin:miniature`, the small model that is shipped for trying things on a CPU."""
+    max_sequence_length: Annotated[int, Field(ge=1, le=512)] = 256
+    """Text tokens that the T5 encoder sees; longer prompts are cut. Lower saves memory and time."""
+    train: TrainSpec
+    """Which weights are trained."""
+
+
+class PromptsSpec(Model):
+    """The prompts that are trained on."""
+
+    path: Text
+    """A .txt file (one prompt per line), a .jsonl file (objects with `prompt` and further keys that rewards
+    read, such as `target` for OCR), or `builtin:numbers` / `builtin:numbers-heldout`."""
+    per_iteration: Positive = 1
+    """Prompts, hence groups, per iteration over all ranks; a multiple of workers.nodes x
+    workers.processesPerNode. More make each update less noisy and each iteration longer."""
+
+
+class SamplingSpec(Model):
+    """How pictures are generated, in training and evaluation."""
+
+    steps: Steps = 16
+    """Grid steps T from noise to picture. Fewer are faster; judge the quality at the number you will use."""
+    shift: PositiveFloat = 3.0
+    """Time shift s of the grid: 1 is uniform, larger spends more steps near the noise. 3 for SD3 at 1024
+    pixels; smaller pictures want less."""
+    height: Pixels
+    """Height of the pictures, in pixels; a multiple of the model's patch (16 for SD3.5)."""
+    width: Pixels
+    """Width of the pictures, in pixels; a multiple of the model's patch (16 for SD3.5)."""
+    guidance_scale: Annotated[float, Field(ge=1)] = 1.0
+    """Classifier-free guidance in training and sampling; 1 means none. Anything above 1 doubles the rows that
+    go through the transformer."""
+    max_batch: Positive = 64
+    """Rows that go through the transformer at once without gradient, per rank. Lower it when memory runs
+    out during rollout; results do not change."""
+    truncate_timestep: bool = False
+    """Feed the model the noise level cut to thousandths, as some reference programs do. Only for comparing
+    with them."""
+
+
+class PaddleOCRSettings(Model):
+    """PP-OCR's recogniser."""
+
+    score: OCRScore = "Likelihood"
+    """`Likelihood`: how probable the recogniser finds the target text, 0 to 1, smooth enough to learn from.
+    `ExactMatch`: 1 where it reads exactly the target, else 0."""
+
+
+class DdddOCRSettings(Model):
+    """The ddddocr recogniser, trained by other people on other data: a judge that was not trained on."""
+
+    score: OCRScore = "ExactMatch"
+    """`ExactMatch`: 1 where it reads exactly the target, else 0. `Likelihood`: how probable it finds the
+    target text, 0 to 1."""
+
+
+class RewardSpec(Union):
+    """One reward model."""
+
+    members: ClassVar[dict[str, str | None]] = {"PaddleOCR": "paddle_ocr", "DdddOCR": "dddd_ocr"}
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
+    """Name in metrics and reports, unique among the rewards."""
+    type: Literal["PaddleOCR", "DdddOCR"]
+    """What scores the pictures. Both read text and need a `target` with each prompt."""
+    paddle_ocr: PaddleOCRSettings | None = None
+    """Settings of PaddleOCR; its defaults when left out."""
+    dddd_ocr: DdddOCRSettings | None = None
+    """Settings of DdddOCR; its defaults when left out."""
+    role: Role = "Train"
+    """`Train`: part of the advantage. `HeldOut`: only watched; it should rise with the others, and falls when
+    the policy exploits a trained reward."""
+    weight: PositiveFloat = 1.0
+    """Weight of this reward's normalised advantage among the trained ones; without effect on held-out ones."""
+    on_failure: OnFailure = "Fail"
+    """When scoring raises or gives a non-finite score: `Fail` ends the run with exit code 4, `SkipGroup` drops
+    the group from the update and counts it."""
+    batch_size: Positive = 64
+    """Pictures scored at once, per rank."""
+
+    @property
+    def settings(self) -> PaddleOCRSettings | DdddOCRSettings:
+        """Settings of the chosen reward."""
+        chosen = self.paddle_ocr if self.type == "PaddleOCR" else self.dddd_ocr
+        assert chosen is not None, "the member that type names is filled in"
+        return chosen
+
+
+class OptimizerSpec(Model):
+    """AdamW (arXiv 1711.05101)."""
+
+    learning_rate: PositiveFloat = 1e-4
+    """Constant learning rate. 1e-4 suits LoRA and the miniature; 1e-6 to 1e-5 full training of large models."""
+    betas: Annotated[Items[Probability], Field(min_length=2, max_length=2)] = (0.9, 0.999)
+    """Decay of the running mean of the gradient and of its square."""
+    epsilon: PositiveFloat = 1e-8
+    """Added to the denominator of the update."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """Decoupled weight decay."""
+    gradient_clip: PositiveFloat = 1.0
+    """Largest norm of the gradient; longer ones are scaled down. Lower it when the reward jumps about."""
+    max_batch: Positive = 8
+    """Rows that go through the transformer at once with gradient, per rank. Lower it when memory runs out
+    during the update; results do not change."""
+
+
+class DeepSpeedSpec(Model):
+    """How DeepSpeed splits the training state over ranks."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """ZeRO stage: 0 keeps everything on every rank; 1 splits the optimizer state, 2 also the gradients, 3
+    also the weights. Raise it when memory runs out; each stage communicates more."""
+
+
+class CheckpointSpec(Model):
+    """When the training state is saved, from which a run resumes bit by bit."""
+
+    every_iterations: Positive = 20
+    """Iterations between checkpoints: what a crash may cost."""
+    keep_last: Positive = 3
+    """Checkpoints that are kept; older ones are deleted."""
+
+
+class EvaluationSpec(Model):
+    """Deterministic pictures from fixed noise, scored by every reward: the curve to trust."""
+
+    every_iterations: Positive = 20
+    """Iterations between evaluations and probe pictures. The first is before training, the last after it."""
+    prompts_path: Text | None = None
+    """Prompts that training never sees, as in prompts.path; only training prompts are evaluated when empty."""
+    max_prompts: Positive = 64
+    """Prompts per evaluation and file, from the top."""
+    steps: Steps | None = None
+    """Grid steps of evaluation pictures; sampling.steps when empty."""
+    probes: Annotated[Items[Text], Field(max_length=16)] = ()
+    """Prompts that are drawn into the picture grid; the first training prompts when empty."""
+
+
+class SafetySpec(Model):
+    """When to give up."""
+
+    max_non_finite_steps: Positive = 10
+    """Consecutive optimizer steps with a non-finite loss or gradient that are skipped before the run ends
+    with exit code 5 (diverged)."""
+
+
+class TrainingSpec(Model):
+    """What is trained, on what, by which rules."""
+
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Seed of all randomness. Equal seeds give equal runs, whatever the number of ranks, to rounding."""
+    iterations: Positive
+    """Iterations to train."""
+    model: ModelSpec
+    """The model."""
+    prompts: PromptsSpec
+    """The prompts."""
+    sampling: SamplingSpec
+    """How pictures are generated."""
+    algorithm: AlgorithmSpec
+    """The algorithm."""
+    rewards: Annotated[Items[RewardSpec], Field(min_length=1)]
+    """The rewards; at least one with role Train."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """The optimizer."""
+    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
+    """How the training state is split over ranks."""
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    """When the training state is saved."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """When and on what the policy is evaluated."""
+    safety: SafetySpec = SafetySpec()
+    """When to give up."""
+
+    def faults(self) -> Iterator[Fault]:
+        settings = self.algorithm.settings
+        if isinstance(settings, G2RPOSettings):
+            yield from _stochastic_step_faults(settings, self.sampling.steps)
+        else:
+            yield from _window_faults(settings, self.sampling.steps)
+        yield from _kl_faults(self)
+        yield from _reward_faults(self.rewards)
+
+
+def _stochastic_step_faults(settings: G2RPOSettings, steps: int) -> Iterator[Fault]:
+    """A stochastic step needs a step after it that lands on the picture."""
+    at: tuple[str, ...] = ("algorithm", "g2rpo")
+    if settings.first_stochastic_step > steps - 2:
+        hint = f"lower it, or raise sampling.steps (now {steps})"
+        allowed = f"an integer from 0 to {steps - 2} (sampling.steps - 2)"
+        yield Fault((*at, "firstStochasticStep"), settings.first_stochastic_step, allowed, hint)
+    elif settings.steps()[-1] > steps - 2:
+        room = steps - 1 - settings.first_stochastic_step
+        hint = f"lower it, or raise sampling.steps (now {steps}): the last stochastic step must leave one to go"
+        allowed = f"an integer from 1 to {room} (sampling.steps - 1 - firstStochasticStep)"
+        yield Fault((*at, "stochasticSteps"), settings.stochastic_steps, allowed, hint)
+
+
+def _window_faults(settings: FlowGRPOSettings, steps: int) -> Iterator[Fault]:
+    if settings.window is not None and settings.window.size > steps - 1:
+        hint = f"lower it, or raise sampling.steps (now {steps}): the last step is always deterministic"
+        allowed = f"an integer from 1 to {steps - 1} (sampling.steps - 1)"
+        yield Fault(("algorithm", "flowGrpo", "window", "size"), settings.window.size, allowed, hint)
+
+
+def _kl_faults(training: TrainingSpec) -> Iterator[Fault]:
+    settings = training.algorithm.settings
+    if settings.kl_beta > 0 and training.model.train.type != "LoRA":
+        member = "g2rpo" if isinstance(settings, G2RPOSettings) else "flowGrpo"
+        hint = "set it to 0, or model.train.type: LoRA, whose model without adapter is the reference"
+        yield Fault(("algorithm", member, "klBeta"), settings.kl_beta, "0 when model.train.type is Full", hint)
+
+
+def _reward_faults(rewards: tuple[RewardSpec, ...]) -> Iterator[Fault]:
+    names = [reward.name for reward in rewards]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            hint = f"rewards[{names.index(name)}] has the same name: rename one of them"
+            yield Fault(("rewards", index, "name"), name, "unique among the rewards", hint)
+    if all(reward.role == "HeldOut" for reward in rewards):
+        yield Fault(("rewards",), names, "a list with at least one reward of role Train", "set role: Train on one")
