@@ -1,0 +1,65 @@
+# Every target first brings the tools it needs to what requirements/ pins; see requirements/install.sh.
+# Options: PYTHON=/path/to/python3   ARGS="further arguments of the program that the target runs"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help quickstart miniature bench test check check-format check-lint check-types check-arrows check-pins \
+        format pins clean trainer-venv dev-venv
+
+# `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
+ROOT := $(shell cd "$$(dirname "$(strip $(MAKEFILE_LIST))")" && pwd -P)
+
+ifneq ($(ROOT),$(CURDIR))
+$(or $(MAKECMDGOALS),help)::
+	@$(MAKE) --no-print-directory -C "$(ROOT)" $@
+else
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+quickstart: trainer-venv  ## align the miniature model with a learned reward on this machine's CPU: minutes, no GPU
+	@.venv/bin/g2rpo-train manifests/samples/miniature-g2rpo.yaml --runs runs $(ARGS)
+
+miniature: trainer-venv  ## train the shipped miniature model again from nothing
+	@.venv/bin/python -m g2rpo_trainer.miniature $(ARGS)
+
+bench: trainer-venv  ## run benchmarks/*.py, one after the other
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
+
+test: dev-venv  ## all tests
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: check-format check-lint check-types check-arrows check-pins  ## format, lint, types, imports between modules, pins
+
+check-format: dev-venv
+	@.venv/bin/ruff format --check --diff
+
+check-lint: dev-venv
+	@.venv/bin/ruff check
+
+check-types: dev-venv
+	@.venv/bin/python -m mypy
+
+check-arrows: dev-venv
+	@.venv/bin/lint-imports
+
+check-pins:
+	@requirements/compile.sh check
+
+format: dev-venv  ## format the sources and mend what the linter can
+	@.venv/bin/ruff format
+	@.venv/bin/ruff check --fix
+
+pins:  ## renew the pinned versions; KEEP=1 only adds and drops what the pyproject files now say
+	@requirements/compile.sh $(if $(KEEP),keep,upgrade)
+
+clean:  ## remove what the other targets installed or cached; runs/ stays
+	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+trainer-venv:
+	@requirements/install.sh trainer
+
+dev-venv:
+	@requirements/install.sh dev
+
+endif
