@@ -6,6 +6,7 @@ Who calls this: `training.py`, which holds one of them; the trainer's algorithms
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import floor
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -38,6 +39,7 @@ class NoiseSpec(Model):
         return DEFAULT_ETA[self.law] if self.eta is None else self.eta
 
     def faults(self) -> Iterator[Fault]:
+        """A level that the law cannot have."""
         if self.law == "CPS" and self.level > 1:
             hint = "lower it, or choose another law: at 1 all predicted noise is already replaced by fresh noise"
             yield Fault(("eta",), self.eta, "a number above 0 and at most 1 when law is CPS", hint)
@@ -135,7 +137,7 @@ class FlowGRPOSettings(Model):
 
     def trained_count(self, sampling_steps: int) -> int:
         """Stochastic steps of one trajectory that are trained: the fraction, rounded, at least 1."""
-        return max(1, round(self.train_fraction * self.stochastic_count(sampling_steps)))
+        return max(1, floor(self.train_fraction * self.stochastic_count(sampling_steps) + 0.5))
 
 
 class AlgorithmSpec(Union):

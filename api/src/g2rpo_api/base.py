@@ -9,7 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 T = TypeVar("T")
@@ -103,6 +113,7 @@ class Union(Model):
     """Value of `type` -> attribute with the variant's settings (None: the variant has none)."""
 
     type: str
+    """Which variant."""
 
     @model_validator(mode="before")
     @classmethod
@@ -113,17 +124,22 @@ class Union(Model):
         name = cls.members.get(kind) if isinstance(kind, str) else None
         if name is None:
             return data
-        given = data.get(camel(name), data.get(name))
-        rest = {key: value for key, value in data.items() if key not in (name, camel(name))}
-        return {**rest, camel(name): {} if given is None else given}
+        key = name if name in data else camel(name)
+        return {**data, key: {}} if data.get(key) is None else data
+
+    @model_serializer(mode="wrap")
+    def _leave_out_other_members(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        absent = {name for name in self.members.values() if name is not None and getattr(self, name) is None}
+        return {key: value for key, value in fields.items() if key not in absent | {camel(name) for name in absent}}
 
     def faults(self) -> Iterator[Fault]:
+        """A member of another variant than the one that `type` names."""
         own = self.members[self.type]
         for variant, name in self.members.items():
             if name is None or variant == self.type or getattr(self, name) is None:
                 continue
             allowed = f"absent when type is {self.type}"
-            hint = f"remove it, or set type: {variant}" + (
-                f" (settings of {self.type} go under {camel(own)})" if own else ""
-            )
+            place = f" (settings of {self.type} go under {camel(own)})" if own else ""
+            hint = f"remove it, or set type: {variant}{place}"
             yield Fault((camel(name),), getattr(self, name).model_dump(by_alias=True), allowed, hint)

@@ -55,6 +55,7 @@ class JobSpec(Model):
     """What is trained, on what, by which rules."""
 
     def faults(self) -> Iterator[Fault]:
+        """Ranks that would get unequal numbers of prompts."""
         ranks, prompts = self.workers.ranks, self.training.prompts.per_iteration
         if prompts % ranks:
             workers = (

@@ -230,6 +230,7 @@ class TrainingSpec(Model):
     """When to give up."""
 
     def faults(self) -> Iterator[Fault]:
+        """Steps that the grid lacks, a reference that is not there, rewards that cannot be told apart."""
         settings = self.algorithm.settings
         if isinstance(settings, G2RPOSettings):
             yield from _stochastic_step_faults(settings, self.sampling.steps)
