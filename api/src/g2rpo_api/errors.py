@@ -82,21 +82,37 @@ def from_fault(fault: Fault) -> SpecProblem:
     return SpecProblem(key_path(fault.at), show(fault.found), fault.allowed, fault.hint)
 
 
-def from_pydantic(error: ErrorDetails, root: Schema) -> SpecProblem:
-    """Problem of a single value, in plain words.
+def from_pydantic(errors: Iterable[ErrorDetails], root: Schema) -> list[SpecProblem]:
+    """Problems of single values, in plain words.
 
     Args:
-        error: a line of pydantic's report on data that was read by YAML keys.
+        errors: pydantic's report on data that was read by YAML keys.
         root: JSON schema of the model that refused it.
     """
-    loc, kind = error["loc"], error["type"]
-    if kind == "extra_forbidden":
-        return _unknown_key(loc, error["input"], root)
+    lines = list(errors)
+    return [_problem(line, root) for line in lines if not _follows_from_items(line, lines)]
+
+
+def _follows_from_items(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """pydantic does not count bad items, so a list that has some may also be called too short."""
+    size = len(error["loc"])
+    return error["type"] == "too_short" and any(
+        len(other["loc"]) > size and other["loc"][:size] == error["loc"] for other in errors
+    )
+
+
+def _problem(error: ErrorDetails, root: Schema) -> SpecProblem:
+    loc, value = error["loc"], error["input"]
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        return _unknown_key((*loc[:-1], str(loc[-1])), value, root)
+    if loc[-1:] == ("[key]",):
+        return SpecProblem(key_path(loc[:-1]), f"the key {show(value)}", "a text as key", "put the key into quotes")
     node = child(root, loc)
-    if kind == "missing":
-        return SpecProblem(key_path(loc), "nothing", allowed(root, node), _sentence("add it", description(root, node)))
-    hint = _hint(error["input"], root, node) or description(root, node)
-    return SpecProblem(key_path(loc), show(error["input"]), allowed(root, node), hint)
+    if error["type"] == "missing":
+        meaning = description(root, node)
+        return SpecProblem(key_path(loc), "nothing", allowed(root, node), f"add it: {meaning}")
+    hint = _hint(value, root, node) or description(root, node) or description(root, child(root, loc[:-1]))
+    return SpecProblem(key_path(loc), show(value), allowed(root, node), hint)
 
 
 def _unknown_key(loc: Loc, value: Any, root: Schema) -> SpecProblem:
@@ -109,7 +125,7 @@ def _unknown_key(loc: Loc, value: Any, root: Schema) -> SpecProblem:
         hint = f"it belongs to {elsewhere[0]}"
     else:
         hint = "remove it"
-    return SpecProblem(key_path(loc), f"an unknown key ({show(value)})", "the keys " + ", ".join(known), hint)
+    return SpecProblem(key_path(loc), f"an unknown key ({show(value)})", f"the keys {', '.join(known)}", hint)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -121,10 +137,6 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
-
-
-def _sentence(text: str, more: str) -> str:
-    return f"{text}: {more}" if more else text
 
 
 def _hint(value: Any, root: Schema, node: Schema) -> str:
@@ -144,6 +156,8 @@ def _hint(value: Any, root: Schema, node: Schema) -> str:
         return "put it into quotes if it is meant as text"
     if kind == "array" and not isinstance(value, list | tuple):
         return "write one item per line, each after a dash"
+    if kind == "object" and not isinstance(value, Mapping):
+        return f"write its keys below it, indented: {', '.join(keys(root, node))}"
     return ""
 
 

@@ -56,8 +56,7 @@ def parse_job(job: str | Mapping[str, Any], source: str = "job") -> G2RPOJob:
     try:
         parsed = G2RPOJob.model_validate(data, context=STRUCTURE_ONLY, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = [from_pydantic(line, job_schema()) for line in error.errors(include_url=False)]
-        raise SpecError(problems, source) from error
+        raise SpecError(from_pydantic(error.errors(include_url=False), job_schema()), source) from error
     faults = [from_fault(fault) for fault in all_faults(parsed)]
     if faults:
         raise SpecError(faults, source)

@@ -31,7 +31,10 @@ def child(root: Schema, loc: Loc) -> Schema:
     """The node at a key path; an empty schema where the path leaves the schema."""
     node = resolve(root, root)
     for part in loc:
-        inner = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+        if isinstance(part, int):
+            inner = node.get("items", {})
+        else:
+            inner = node.get("properties", {}).get(part, node.get("additionalProperties") or {})
         node = resolve(root, inner)
     return node
 
@@ -81,13 +84,13 @@ def _integer(_root: Schema, node: Schema) -> str:
 
 
 def _number(_root: Schema, node: Schema) -> str:
-    return f"a number{_range(node)}"
+    return f"a finite number{_range(node)}"
 
 
 def _range(node: Schema) -> str:
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     bounds = [f"{word} {node[keyword]}" for keyword, word in words.items() if keyword in node]
-    return f" {' and '.join(bounds)}" if bounds else ""
+    return f", {' and '.join(bounds)}" if bounds else ""
 
 
 def _text(_root: Schema, node: Schema) -> str:

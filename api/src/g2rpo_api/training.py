@@ -22,6 +22,16 @@ Pixels = Annotated[int, Field(ge=8)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 BUILTIN = "builtin:"
 """Prefix of paths that name something shipped with the trainer."""
+BUILTIN_MODELS = ("builtin:miniature",)
+BUILTIN_PROMPTS = ("builtin:numbers", "builtin:numbers-heldout")
+PROMPT_SUFFIXES = (".txt", ".jsonl")
+
+
+def _prompt_file_faults(at: str, path: str | None) -> Iterator[Fault]:
+    """Kinds of prompt files are told by their suffix."""
+    if path is not None and path not in BUILTIN_PROMPTS and not path.endswith(PROMPT_SUFFIXES):
+        allowed = f"a file that ends in {' or '.join(PROMPT_SUFFIXES)}, or {' or '.join(BUILTIN_PROMPTS)}"
+        yield Fault((at,), path, allowed, "rename the file by what is in it, or name one that is shipped")
 
 
 class LoRASettings(Model):
@@ -60,6 +70,12 @@ class ModelSpec(Model):
     train: TrainSpec
     """Which weights are trained."""
 
+    def faults(self) -> Iterator[Fault]:
+        """A shipped model that does not exist."""
+        if self.path.startswith(BUILTIN) and self.path not in BUILTIN_MODELS:
+            allowed = f"a hub id, a folder, or {' or '.join(BUILTIN_MODELS)}"
+            yield Fault(("path",), self.path, allowed, "name a model that is shipped")
+
 
 class PromptsSpec(Model):
     """The prompts that are trained on."""
@@ -70,6 +86,10 @@ class PromptsSpec(Model):
     per_iteration: Positive = 1
     """Prompts, hence groups, per iteration over all ranks; a multiple of workers.nodes x
     workers.processesPerNode. More make each update less noisy and each iteration longer."""
+
+    def faults(self) -> Iterator[Fault]:
+        """A prompt file of an unknown kind."""
+        yield from _prompt_file_faults("path", self.path)
 
 
 class SamplingSpec(Model):
@@ -191,6 +211,10 @@ class EvaluationSpec(Model):
     """Grid steps of evaluation pictures; sampling.steps when empty."""
     probes: Annotated[Items[Text], Field(max_length=16)] = ()
     """Prompts that are drawn into the picture grid; the first training prompts when empty."""
+
+    def faults(self) -> Iterator[Fault]:
+        """A prompt file of an unknown kind."""
+        yield from _prompt_file_faults("promptsPath", self.prompts_path)
 
 
 class SafetySpec(Model):
