@@ -9,6 +9,10 @@
 # `trainer`, so a `trainer` wish is content with a current `dev` and never takes tools away.
 set -euo pipefail
 wanted=${1:?uv, trainer or dev}
+case $wanted in
+    uv | trainer | dev) ;;
+    *) echo "g2rpo: there is no set '$wanted'; there are uv, trainer and dev." >&2 && exit 2 ;;
+esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # An activated environment or a site's wrapper must not decide what lands in this checkout.
@@ -76,11 +80,9 @@ make_venv() {
     .uv/bin/uv venv --quiet --clear --no-project --python "$python" .venv
 }
 
-# install SET DISTRIBUTION...: exactly the set's pins, then our own distributions, editable.
+# install SET: exactly the set's pins, then our own distributions, editable.
 install() {
-    local name=$1 quiet=() editables=() distribution
-    shift
-    for distribution in "$@"; do editables+=(--editable "$distribution"); done
+    local name=$1 quiet=()
     [[ -t 2 ]] || quiet=(--quiet)
     echo "$name unfinished" >.venv/.installed
     say "installing $(grep -c == "requirements/$name.txt") pinned packages in .venv;" \
@@ -100,14 +102,12 @@ install_uv
 
 read -r present found < <(cat .venv/.installed 2>/dev/null || true) || true
 [[ ${present:-} == dev ]] && wanted=dev
+editables=(--editable api --editable trainer)
+[[ $wanted == dev ]] && editables+=(--editable operator)
 now=$(digest "requirements/$wanted.txt" requirements/build.txt {api,operator,trainer}/pyproject.toml)
 [[ ${found:-} == "$now" && -x .venv/bin/python ]] && exit
 
 choose_cache
 make_venv
-case $wanted in
-    trainer) install trainer api trainer ;;
-    dev) install dev api operator trainer ;;
-    *) die "there is no set '$wanted'; there are uv, trainer and dev." ;;
-esac
+install "$wanted"
 echo "$wanted $now" >.venv/.installed

@@ -1,0 +1,81 @@
+"""Names and content that must not stand in the repository, and words of the documents that must be true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+FOREIGN = {
+    "a path of one machine": re.compile(r"(?<![\w.~-])/(?:work|root|Users|home)/\w"),
+    "a package registry": re.compile(
+        r"pypi\.org|pythonhosted\.org|artifactory|\.pkg\.dev|--(?:extra-)?index-url|--find-links"
+    ),
+}
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"\bmake ((?:[a-z-]+ ?)+)")
+LINK = re.compile(r"\]\(([^)#\s]+)")
+SHADOWING = {"math", "types", "queue", "logging", "platform"}
+
+
+@pytest.fixture(scope="module")
+def documents(texts: dict[Path, str]) -> dict[Path, str]:
+    """The Markdown files."""
+    return {path: text for path, text in texts.items() if path.suffix == ".md"}
+
+
+@pytest.fixture(scope="module")
+def targets(texts: dict[Path, str]) -> set[str]:
+    """What `make` can be asked for."""
+    return set(re.findall(r"^([a-z-]+):", texts[Path("Makefile")], re.MULTILINE))
+
+
+def code(text: str) -> str:
+    """The code blocks and the inline code of a document."""
+    return "\n".join([block for _, block in FENCE.findall(text)] + re.findall(r"`([^`\n]+)`", text))
+
+
+def test_operator_and_tests_are_no_packages(tracked: list[Path], root: Path) -> None:
+    """A package named `operator` at the root shadows the standard library's."""
+    inits = [path.relative_to(root) for path in tracked if path.name == "__init__.py"]
+    assert not [path for path in inits if path.parts[0] == "tests" or path.parent == Path("operator")]
+
+
+def test_no_module_shadows_the_standard_library(tracked: list[Path]) -> None:
+    assert not [path for path in tracked if path.suffix == ".py" and path.stem in SHADOWING]
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_no_file_names(kind: str, texts: dict[Path, str], root: Path) -> None:
+    here = Path(__file__).relative_to(root)
+    found = {str(path): FOREIGN[kind].search(text) for path, text in texts.items() if path != here}
+    assert not {path: match.group() for path, match in found.items() if match}
+
+
+def test_documents_name_targets_that_exist(documents: dict[Path, str], targets: set[str]) -> None:
+    named = {name for text in documents.values() for words in COMMAND.findall(code(text)) for name in words.split()}
+    assert named
+    assert not named - targets
+
+
+def test_links_lead_to_files(documents: dict[Path, str], root: Path) -> None:
+    broken = [
+        (str(path), link)
+        for path, text in documents.items()
+        for link in LINK.findall(text)
+        if "://" not in link and not (root / path.parent / link).exists()
+    ]
+    assert not broken
+
+
+def test_yaml_of_the_documents_is_valid(documents: dict[Path, str]) -> None:
+    """Every block is YAML, and every whole job among them is one that the program takes."""
+    from g2rpo_api.parse import parse_job
+
+    blocks = [block for text in documents.values() for language, block in FENCE.findall(text) if language == "yaml"]
+    for block in blocks:
+        content = yaml.safe_load(block)
+        if isinstance(content, dict) and content.get("kind") == "G2RPOJob":
+            parse_job(block)
