@@ -29,20 +29,20 @@ class SpecProblem:
 
     key: str
     """Path of the key, such as spec.training.rewards[0].name."""
-    found: str
+    found: object
     allowed: str
     hint: str
     """What to do about it."""
 
     def __str__(self) -> str:
-        rows = (("found", self.found), ("allowed", self.allowed), ("hint", self.hint))
-        return "\n".join([self.key, *(_row(label, text) for label, text in rows if text)])
+        rows = (("found", str(self.found)), ("allowed", self.allowed), ("hint", self.hint))
+        return "\n".join([self.key, *(_row(label, text) for label, text in rows if text != "")])
 
 
 class SpecError(ValueError):
     """A job that cannot be run, with all its problems."""
 
-    def __init__(self, problems: Iterable[SpecProblem], source: str) -> None:
+    def __init__(self, problems: Iterable[SpecProblem], source: str = "job") -> None:
         self.problems = tuple(problems)
         self.source = source
         super().__init__(str(self))

@@ -1,0 +1,107 @@
+"""How much memory a rank needs, part by part, from shapes alone. Pure.
+
+Who calls this: `plan.py`. Everything is held in float32, as the trainer does. Activations are left
+out: they depend on attention kernels and allocators, and are what the batch settings are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.training import Family, TrainingSpec
+from g2rpo_trainer.model_files import ModelFiles, Shapes, parameters
+
+FLOAT_BYTES = 4
+MOMENTS = 2
+"""Numbers that Adam keeps per trained parameter."""
+LORA_TARGETS: dict[Family, tuple[str, ...]] = {
+    "SD3": ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+}
+"""Layers that LoRA adapts unless the job names others."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes on one rank, and on disk per checkpoint."""
+
+    trained_parameters: int
+    transformer: int
+    """Weights of the transformer and its adapters; one shard of them under ZeRO-3."""
+    master_weights: int
+    """The copy that ZeRO updates, this rank's share; 0 without ZeRO."""
+    gradients: int
+    moments: int
+    vae: int
+    text_encoders: int
+    rollout: int
+    """States, velocities and pictures-to-be that a rollout keeps."""
+    checkpoint: int
+    """One checkpoint, over all ranks, on disk."""
+
+    @property
+    def total(self) -> int:
+        """All that is on a rank during training, without activations."""
+        weights = self.transformer + self.master_weights + self.vae + self.text_encoders
+        return weights + self.gradients + self.moments + self.rollout
+
+
+def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprint:
+    """Estimate for a job on `ranks` ranks with this model."""
+    stage = training.deepspeed.zero_stage
+    base, trained = parameters(model.transformer), trained_parameters(training, model)
+    held = base if training.model.train.lora is None else base + trained
+    share = -(-trained // ranks)
+    prompts = training.prompts.per_iteration // ranks
+    latents = prompts * latents_per_group(training)
+    elements = model.latent_elements(training.sampling.height, training.sampling.width)
+    return Footprint(
+        trained_parameters=trained,
+        transformer=FLOAT_BYTES * (-(-held // ranks) if stage == 3 else held),
+        master_weights=FLOAT_BYTES * share if stage in (1, 2) else 0,
+        gradients=FLOAT_BYTES * (share if stage >= 2 else trained),
+        moments=FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
+        vae=FLOAT_BYTES * model.vae_parameters,
+        text_encoders=FLOAT_BYTES * model.text_encoder_parameters,
+        rollout=FLOAT_BYTES * latents * elements,
+        checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS + (1 if stage in (1, 2) else 0)),
+    )
+
+
+def trained_parameters(training: TrainingSpec, model: ModelFiles) -> int:
+    """Parameters that get a gradient: all of the transformer, or the adapters' two factors per layer."""
+    lora = training.model.train.lora
+    if lora is None:
+        return parameters(model.transformer)
+    targets = lora.target_modules or LORA_TARGETS[training.model.family]
+    return sum(lora.rank * sum(shape) for shape in adapted_layers(model.transformer, targets))
+
+
+def adapted_layers(shapes: Shapes, targets: Sequence[str]) -> list[tuple[int, ...]]:
+    """Shapes (out, in) of the linear layers whose name is a target or ends in one."""
+    modules = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if name.endswith(".weight")}
+    return [
+        shape
+        for module, shape in modules.items()
+        if len(shape) == 2 and any(f".{module}".endswith(f".{target}") for target in targets)
+    ]
+
+
+def latents_per_group(training: TrainingSpec) -> int:
+    """Latents that a rollout keeps for each prompt until its update is done."""
+    settings, steps = training.algorithm.settings, training.sampling.steps
+    if isinstance(settings, G2RPOSettings):
+        return _g2rpo_latents(settings, steps)
+    return _flow_grpo_latents(settings, steps)
+
+
+def _g2rpo_latents(settings: G2RPOSettings, steps: int) -> int:
+    """The anchor's T + 1 states and T velocities; every branch after its step, and its ends."""
+    branches = settings.stochastic_steps * settings.group_size
+    return (2 * steps + 1) + branches * (1 + len(settings.granularities))
+
+
+def _flow_grpo_latents(settings: FlowGRPOSettings, steps: int) -> int:
+    """Both ends of every stochastic step of every member, and the members' last states."""
+    return settings.group_size * (2 * settings.stochastic_count(steps) + 1)

@@ -1,0 +1,266 @@
+"""What a job will do, counted before it runs: `g2rpo-train --check` prints it.
+
+Who calls this: `__main__`. Imports no torch, so that it answers at once; touches no file but the
+headers of a local model folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.errors import SpecError, SpecProblem
+from g2rpo_api.job import G2RPOJob
+from g2rpo_api.training import SamplingSpec, TrainingSpec
+from g2rpo_trainer.errors import DataError
+from g2rpo_trainer.flow.tails import shared_calls
+from g2rpo_trainer.footprint import Footprint, footprint
+from g2rpo_trainer.model_files import ModelFiles, read_model
+from g2rpo_trainer.resources import resolve
+
+KIBI = 1024
+LABEL_WIDTH = 24
+VALUE_WIDTH = 12
+
+
+@dataclass(frozen=True)
+class GroupCost:
+    """What one group, that is one prompt, costs in an iteration."""
+
+    branches: int
+    """Trajectories with noise of their own that are compared with each other, over all stochastic steps."""
+    calls: int
+    """Velocity evaluations without gradient."""
+    reference_calls: int
+    """Velocity evaluations of the untrained model for the KL term."""
+    forward_backwards: int
+    """Rows of the update, each a forward and a backward."""
+    images: int
+    """Pictures decoded and scored by every trained reward."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job will do."""
+
+    name: str
+    algorithm: str
+    iterations: int
+    ranks: int
+    groups: int
+    """Groups per iteration over all ranks: one per prompt."""
+    group: GroupCost
+    rows_per_call: int
+    """Transformer rows per velocity: 2 with classifier-free guidance, else 1."""
+    optimizer_steps: int
+    """Per iteration."""
+    evaluations: int
+    evaluation_images: int
+    """Pictures per evaluation, at most."""
+    checkpoints: int
+    """Written in all."""
+    checkpoints_kept: int
+    footprint: Footprint | None
+    """Bytes per rank; None when the model is not in a local folder."""
+
+    @property
+    def prompts_per_rank(self) -> int:
+        """Prompts of an iteration that each rank works on."""
+        return self.groups // self.ranks
+
+    @property
+    def model_rows(self) -> int:
+        """Rows without gradient through the transformer per iteration, over all ranks: `model_calls` in the metrics."""
+        return self.groups * (self.group.calls + self.group.reference_calls) * self.rows_per_call
+
+    @property
+    def gradient_rows(self) -> int:
+        """Rows with gradient through the transformer per iteration, over all ranks."""
+        return self.groups * self.group.forward_backwards * self.rows_per_call
+
+    @property
+    def images(self) -> int:
+        """Pictures decoded and scored for training per iteration, over all ranks."""
+        return self.groups * self.group.images
+
+
+def plan(job: G2RPOJob) -> Plan:
+    """Count what a job will do.
+
+    Raises:
+        SpecError: the pictures do not fit the model.
+        DataError: a prompt file or a part of the model is missing, or a file of the model is damaged.
+    """
+    training, ranks = job.spec.training, job.spec.workers.ranks
+    _refuse_missing_prompts(training)
+    model = _local_model(training)
+    evaluation, checkpoint = training.evaluation, training.checkpoint
+    checkpoints = -(-training.iterations // checkpoint.every_iterations)
+    return Plan(
+        name=job.metadata.name,
+        algorithm=training.algorithm.type,
+        iterations=training.iterations,
+        ranks=ranks,
+        groups=training.prompts.per_iteration,
+        group=group_cost(training),
+        rows_per_call=2 if training.sampling.guidance_scale > 1 else 1,
+        optimizer_steps=_optimizer_steps(training),
+        evaluations=1 + -(-training.iterations // evaluation.every_iterations),
+        evaluation_images=evaluation.max_prompts * (1 if evaluation.prompts_path is None else 2),
+        checkpoints=checkpoints,
+        checkpoints_kept=min(checkpoints, checkpoint.keep_last),
+        footprint=footprint(training, ranks, model) if model else None,
+    )
+
+
+def group_cost(training: TrainingSpec) -> GroupCost:
+    """Cost of one group under the job's algorithm."""
+    settings, steps = training.algorithm.settings, training.sampling.steps
+    if isinstance(settings, G2RPOSettings):
+        return _g2rpo_cost(settings, steps)
+    return _flow_grpo_cost(settings, steps)
+
+
+def _g2rpo_cost(settings: G2RPOSettings, steps: int) -> GroupCost:
+    """The anchor's T calls, then every branch's tails; the members of a step share its one update row."""
+    branches = settings.stochastic_steps * settings.group_size
+    tails = sum(shared_calls(steps, k, settings.granularities) for k in settings.steps())
+    return GroupCost(
+        branches=branches,
+        calls=steps + settings.group_size * tails,
+        reference_calls=settings.stochastic_steps if settings.kl_beta > 0 else 0,
+        forward_backwards=settings.stochastic_steps,
+        images=1 + branches * len(settings.granularities),
+    )
+
+
+def _flow_grpo_cost(settings: FlowGRPOSettings, steps: int) -> GroupCost:
+    """T calls for each member, and an update row for each of its trained steps."""
+    rows = settings.trained_count(steps) * settings.group_size
+    return GroupCost(
+        branches=settings.group_size,
+        calls=steps * settings.group_size,
+        reference_calls=rows if settings.kl_beta > 0 else 0,
+        forward_backwards=rows,
+        images=settings.group_size,
+    )
+
+
+def _optimizer_steps(training: TrainingSpec) -> int:
+    settings = training.algorithm.settings
+    if settings.update == "PerIteration":
+        return 1
+    if isinstance(settings, G2RPOSettings):
+        return settings.stochastic_steps
+    return settings.trained_count(training.sampling.steps)
+
+
+def _local_model(training: TrainingSpec) -> ModelFiles | None:
+    """Shapes of a model that is in a folder; None for a hub id."""
+    key = "spec.training.model.path"
+    path = Path(resolve(training.model.path, key))
+    if not path.is_dir():
+        if path.is_absolute() or training.model.path.startswith("."):
+            raise DataError(f"{key}: there is no folder {path}; give a hub id or a folder in diffusers' layout")
+        return None
+    model = read_model(path)
+    problems = list(_size_problems(training.sampling, model.pixel_multiple))
+    if problems:
+        raise SpecError(problems)
+    return model
+
+
+def _refuse_missing_prompts(training: TrainingSpec) -> None:
+    named = {
+        "spec.training.prompts.path": training.prompts.path,
+        "spec.training.evaluation.promptsPath": training.evaluation.prompts_path,
+    }
+    missing = [
+        f"{key}: there is no file {path}; give the path of a .txt or .jsonl file"
+        for key, path in named.items()
+        if path is not None and not Path(resolve(path, key)).is_file()
+    ]
+    if missing:
+        raise DataError("\n".join(missing))
+
+
+def _size_problems(sampling: SamplingSpec, multiple: int) -> Iterator[SpecProblem]:
+    for name, pixels in (("height", sampling.height), ("width", sampling.width)):
+        if pixels % multiple:
+            nearest = max(1, round(pixels / multiple)) * multiple
+            allowed = f"a multiple of {multiple} (the model's patch, in pixels)"
+            yield SpecProblem(f"spec.training.sampling.{name}", pixels, allowed, f"set it to {nearest}")
+
+
+def describe(plan: Plan) -> str:
+    """The plan as a table for people."""
+    title = f"{plan.name}: {_many(plan.iterations, 'iteration')} of {plan.algorithm} on {_many(plan.ranks, 'rank')}"
+    sections = (("each iteration", _work_rows(plan)), ("the whole run", _run_rows(plan)), _memory_section(plan))
+    return "\n".join([title, *(line for heading, rows in sections for line in _section(heading, rows))])
+
+
+Row = tuple[str, str, str]
+"""Label, value, remark."""
+
+
+def _section(heading: str, rows: list[Row]) -> list[str]:
+    lines = [f"  {label:<{LABEL_WIDTH}}{value:>{VALUE_WIDTH}}   {remark}".rstrip() for label, value, remark in rows]
+    return ["", heading, *lines]
+
+
+def _work_rows(plan: Plan) -> list[Row]:
+    group, guided = plan.group, " x 2 for guidance" if plan.rows_per_call == 2 else ""
+    reference = f" + {group.reference_calls:,} for the KL term" if group.reference_calls else ""
+    return [
+        ("groups (prompts)", f"{plan.groups:,}", f"{plan.prompts_per_rank:,} on each rank"),
+        ("branches", f"{plan.groups * group.branches:,}", f"{group.branches:,} per group"),
+        ("model calls", f"{plan.model_rows:,}", f"{group.calls:,}{reference} per group{guided}"),
+        ("forward-backwards", f"{plan.gradient_rows:,}", f"{group.forward_backwards:,} per group{guided}"),
+        ("pictures scored", f"{plan.images:,}", f"{group.images:,} per group"),
+        ("optimizer steps", f"{plan.optimizer_steps:,}", ""),
+    ]
+
+
+def _run_rows(plan: Plan) -> list[Row]:
+    times = plan.iterations
+    size = f", {_bytes(plan.footprint.checkpoint)} each" if plan.footprint else ""
+    return [
+        ("model calls", f"{times * plan.model_rows:,}", ""),
+        ("pictures scored", f"{times * plan.images:,}", ""),
+        ("optimizer steps", f"{times * plan.optimizer_steps:,}", ""),
+        ("evaluations", f"{plan.evaluations:,}", f"of at most {_many(plan.evaluation_images, 'picture')}"),
+        ("checkpoints", f"{plan.checkpoints:,}", f"{plan.checkpoints_kept} kept{size}"),
+    ]
+
+
+def _memory_section(plan: Plan) -> tuple[str, list[Row]]:
+    parts = plan.footprint
+    if parts is None:
+        return "memory of a rank", [
+            ("unknown", "", "the model is not in a local folder, so its size is not known here")
+        ]
+    rows = (
+        ("transformer", parts.transformer, f"{parts.trained_parameters:,} parameters are trained"),
+        ("master weights", parts.master_weights, "the copy that ZeRO updates"),
+        ("gradients", parts.gradients, ""),
+        ("Adam's moments", parts.moments, ""),
+        ("VAE", parts.vae, ""),
+        ("text encoders", parts.text_encoders, ""),
+        ("rollout latents", parts.rollout, ""),
+        ("together", parts.total, "and activations, which are not estimated: they grow with the maxBatch settings"),
+    )
+    return "memory of a rank", [(label, _bytes(size), remark) for label, size, remark in rows if size]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _bytes(size: int) -> str:
+    """A size in the largest binary unit that leaves at least 1."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= KIBI and len(units) > 1:
+        value, units = value / KIBI, units[1:]
+    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
