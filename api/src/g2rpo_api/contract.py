@@ -31,7 +31,7 @@ DEFAULT_PORT = 9464
 ENV_RUNS_DIR = "G2RPO_RUNS_DIR"
 """Folder that holds the run folders, one per job name."""
 ENV_PORT = "G2RPO_PORT"
-"""Port to serve on instead of the default; 0 serves nothing."""
+"""Port to serve on instead of the default; 0 takes a free one."""
 
 RUN_JOB = "job.yaml"
 """The job as it runs: every default spelt out."""

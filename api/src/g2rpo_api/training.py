@@ -110,6 +110,9 @@ class SamplingSpec(Model):
     max_batch: Positive = 64
     """Rows that go through the transformer at once without gradient, per rank. Lower it when memory runs
     out during rollout; results do not change."""
+    max_decode_batch: Positive = 16
+    """Pictures that are decoded and scored at once, per rank. Lower it when memory runs out while decoding;
+    results do not change."""
     truncate_timestep: bool = False
     """Feed the model the noise level cut to thousandths, as some reference programs do. Only for comparing
     with them."""
@@ -153,7 +156,7 @@ class RewardSpec(Union):
     """When scoring raises or gives a non-finite score: `Fail` ends the run with exit code 4, `SkipGroup` drops
     the group from the update and counts it."""
     batch_size: Positive = 64
-    """Pictures scored at once, per rank."""
+    """Pictures per call of the reward's network, per rank; no more than sampling.maxDecodeBatch come at once."""
 
     @property
     def settings(self) -> PaddleOCRSettings | DdddOCRSettings:
