@@ -41,7 +41,7 @@ check-types: dev-venv
 	@.venv/bin/python -m mypy
 
 check-arrows: dev-venv
-	@.venv/bin/lint-imports
+	@.venv/bin/lint-imports --no-logo
 
 check-pins:
 	@requirements/compile.sh check
