@@ -6,11 +6,12 @@ Who calls this: `job.py`; the trainer's composition root. Facts about the cluste
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.algorithm import AlgorithmSpec
 from g2rpo_api.base import Fault, Items, Model, NonNegativeFloat, Positive, PositiveFloat, Text, Union
 
 Family = Literal["SD3"]
@@ -258,42 +259,22 @@ class TrainingSpec(Model):
 
     def faults(self) -> Iterator[Fault]:
         """Steps that the grid lacks, a reference that is not there, rewards that cannot be told apart."""
-        settings = self.algorithm.settings
-        if isinstance(settings, G2RPOSettings):
-            yield from _stochastic_step_faults(settings, self.sampling.steps)
-        else:
-            yield from _window_faults(settings, self.sampling.steps)
+        for fault in self.algorithm.settings.grid_faults(self.sampling.steps):
+            yield replace(fault, at=("algorithm", self.algorithm.member, *fault.at))
         yield from _kl_faults(self)
         yield from _reward_faults(self.rewards)
-
-
-def _stochastic_step_faults(settings: G2RPOSettings, steps: int) -> Iterator[Fault]:
-    """A stochastic step needs a step after it that lands on the picture."""
-    at: tuple[str, ...] = ("algorithm", "g2rpo")
-    if settings.first_stochastic_step > steps - 2:
-        hint = f"lower it, or raise sampling.steps (now {steps})"
-        allowed = f"an integer from 0 to {steps - 2} (sampling.steps - 2)"
-        yield Fault((*at, "firstStochasticStep"), settings.first_stochastic_step, allowed, hint)
-    elif settings.steps()[-1] > steps - 2:
-        room = steps - 1 - settings.first_stochastic_step
-        hint = f"lower it, or raise sampling.steps (now {steps}): the last stochastic step must leave one to go"
-        allowed = f"an integer from 1 to {room} (sampling.steps - 1 - firstStochasticStep)"
-        yield Fault((*at, "stochasticSteps"), settings.stochastic_steps, allowed, hint)
-
-
-def _window_faults(settings: FlowGRPOSettings, steps: int) -> Iterator[Fault]:
-    if settings.window is not None and settings.window.size > steps - 1:
-        hint = f"lower it, or raise sampling.steps (now {steps}): the last step is always deterministic"
-        allowed = f"an integer from 1 to {steps - 1} (sampling.steps - 1)"
-        yield Fault(("algorithm", "flowGrpo", "window", "size"), settings.window.size, allowed, hint)
 
 
 def _kl_faults(training: TrainingSpec) -> Iterator[Fault]:
     settings = training.algorithm.settings
     if settings.kl_beta > 0 and training.model.train.type != "LoRA":
-        member = "g2rpo" if isinstance(settings, G2RPOSettings) else "flowGrpo"
         hint = "set it to 0, or model.train.type: LoRA, whose model without adapter is the reference"
-        yield Fault(("algorithm", member, "klBeta"), settings.kl_beta, "0 when model.train.type is Full", hint)
+        yield Fault(
+            ("algorithm", training.algorithm.member, "klBeta"),
+            settings.kl_beta,
+            "0 when model.train.type is Full",
+            hint,
+        )
 
 
 def _reward_faults(rewards: tuple[RewardSpec, ...]) -> Iterator[Fault]:

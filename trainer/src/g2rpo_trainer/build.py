@@ -1,0 +1,325 @@
+"""The composition root: the only place that sees the whole job and every part of the trainer.
+
+Who calls this: `__main__`, once per process. Nothing is decided here but which part gets which
+setting; whatever the job asks for and cannot be had is an error before the first picture.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.errors import SpecError, SpecProblem
+from g2rpo_api.job import G2RPOJob
+from g2rpo_api.training import ModelSpec, OptimizerSpec, TrainingSpec
+from peft import LoraConfig
+from torch import Tensor
+
+from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
+from g2rpo_trainer.algorithms.g2rpo import G2RPO
+from g2rpo_trainer.algorithms.surrogate import UpdateSettings
+from g2rpo_trainer.checkpoint import CheckpointStore, TrainState
+from g2rpo_trainer.engine import Engine, OptimizerSettings, World
+from g2rpo_trainer.errors import DataError
+from g2rpo_trainer.evaluation import EvaluationSet, Evaluator
+from g2rpo_trainer.flow.schedule import Grid, shifted_grid
+from g2rpo_trainer.loop import Algorithm, Plan, Run
+from g2rpo_trainer.models.protocol import Family, Forward
+from g2rpo_trainer.models.sd3 import SD3
+from g2rpo_trainer.policy import Model, TextCache
+from g2rpo_trainer.prompts import iteration_batch, load_prompts
+from g2rpo_trainer.publish import Publisher
+from g2rpo_trainer.records import Prompt
+from g2rpo_trainer.resources import resolve
+from g2rpo_trainer.rewards.registry import build_reward
+from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
+from g2rpo_trainer.runfolder import RunFolder
+from g2rpo_trainer.summary import Constants
+from g2rpo_trainer.timing import Counter, Stopwatch
+
+logger = logging.getLogger(__name__)
+
+VERSIONED = ("torch", "diffusers", "transformers", "peft", "deepspeed", "g2rpo-trainer")
+DEFAULT_PROBES = 8
+
+
+@dataclass(frozen=True)
+class Built:
+    """A run ready to turn, and where it starts."""
+
+    run: Run
+    state: TrainState
+    family: Family
+
+
+def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher, stop: Callable[[], bool]) -> Built:
+    """Load everything that the job names and take up the newest whole checkpoint.
+
+    Raises:
+        SpecError: the number of ranks does not fit the job.
+        DataError, RewardError: something that the job names is missing or damaged.
+    """
+    training = job.spec.training
+    _refuse_uneven_ranks(training, world.size)
+    family = load_family(training, world.device)
+    engine = Engine(family.transformer, _optimizer_settings(training), world)
+    model = _model(training, family, engine.forward, world.device)
+    rewards = tuple(build_reward(spec) for spec in training.rewards)
+    store = CheckpointStore(folder.checkpoints, training.checkpoint.keep_last, world.rank == 0, world.barrier)
+    state = _resume(training, world, engine, store)
+    taken_up = world.gather(folder.take_up(state.iteration) if world.rank == 0 else None)[0]
+    assert taken_up is not None, "rank 0 takes up the folder"
+    publisher.start(taken_up)
+    scorer, stopwatch = _scorer(training, family, tuple(r for r in rewards if r.role == "Train"))
+    prompts = load_prompts(
+        Path(resolve(training.prompts.path, "spec.training.prompts.path")), "spec.training.prompts.path"
+    )
+    run = Run(
+        world=world,
+        model=model,
+        algorithm=build_algorithm(training, sampling_grid(training)),
+        engine=engine,
+        scorer=scorer,
+        evaluator=_evaluator(training, model, rewards, prompts, world),
+        batch=lambda iteration: iteration_batch(
+            prompts, training.seed, iteration, training.prompts.per_iteration, world.rank, world.size
+        ),
+        plan=Plan(
+            iterations=training.iterations,
+            checkpoint_every=training.checkpoint.every_iterations,
+            evaluate_every=training.evaluation.every_iterations,
+            max_nonfinite_in_a_row=training.safety.max_non_finite_steps,
+        ),
+        constants=_constants(training),
+        store=store,
+        publisher=publisher,
+        stopwatch=stopwatch,
+        stop_requested=stop,
+        attempt=taken_up.attempt,
+        untrained_is_missing=not taken_up.records,
+    )
+    return Built(run, state, family)
+
+
+def load_family(training: TrainingSpec, device: torch.device) -> Family:
+    """Load the model and say which of its weights are trained.
+
+    Raises:
+        DataError: the model is missing or damaged, or does not fit the job.
+    """
+    spec, sampling = training.model, training.sampling
+    path = resolve(spec.path, "spec.training.model.path")
+    try:
+        family = SD3.load(path, device, sampling.guidance_scale, spec.max_sequence_length)
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise DataError(
+            f"spec.training.model.path: no {spec.family} pipeline could be loaded from {spec.path}: {error}\n"
+            "  give a hub id, or a folder in diffusers' layout (model_index.json and a folder per part)"
+        ) from error
+    _select_trained_weights(family, spec, training.seed)
+    return family
+
+
+def _select_trained_weights(family: Family, spec: ModelSpec, seed: int) -> None:
+    if spec.train.lora is None:
+        family.transformer.requires_grad_(True)
+        return
+    lora = spec.train.lora
+    family.transformer.requires_grad_(False)
+    torch.manual_seed(seed)  # peft draws the adapters' first factor; every rank and attempt the same
+    targets = list(lora.target_modules or family.lora_targets)
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)
+    try:
+        family.transformer.add_adapter(config)  # type: ignore[operator]
+    except ValueError as error:
+        raise DataError(f"spec.training.model.train.lora.targetModules: {error}") from error
+
+
+def sampling_grid(training: TrainingSpec) -> Grid:
+    """The grid of rollouts."""
+    return shifted_grid(training.sampling.steps, training.sampling.shift)
+
+
+def build_algorithm(training: TrainingSpec, grid: Grid) -> Algorithm:
+    """The algorithm with the job's settings."""
+    settings = training.algorithm.settings
+    update = UpdateSettings(settings.clip_range, settings.kl_beta, settings.update, training.optimizer.max_batch)
+    weights = torch.tensor([reward.weight for reward in training.rewards if reward.role == "Train"])
+    if isinstance(settings, G2RPOSettings):
+        return _g2rpo(settings, grid, training.seed, weights, update)
+    return _flow_grpo(settings, grid, training.seed, weights, update)
+
+
+def _g2rpo(settings: G2RPOSettings, grid: Grid, seed: int, weights: Tensor, update: UpdateSettings) -> G2RPO:
+    return G2RPO(
+        grid=grid,
+        seed=seed,
+        group_size=settings.group_size,
+        steps=tuple(settings.steps()),
+        granularities=settings.granularities,
+        law=settings.noise.law,
+        eta=settings.noise.level,
+        weights=weights,
+        aggregate=settings.aggregate,
+        advantage_clip=settings.advantage_clip,
+        zero_variance_tolerance=settings.zero_variance_tolerance,
+        update=update,
+    )
+
+
+def _flow_grpo(settings: FlowGRPOSettings, grid: Grid, seed: int, weights: Tensor, update: UpdateSettings) -> FlowGRPO:
+    window = settings.window
+    return FlowGRPO(
+        grid=grid,
+        seed=seed,
+        group_size=settings.group_size,
+        shared_start=settings.initial_noise == "Shared",
+        window=window and SlidingWindow(window.size, window.stride, window.move_every_iterations),
+        train_fraction=settings.train_fraction,
+        law=settings.noise.law,
+        eta=settings.noise.level,
+        weights=weights,
+        advantage_clip=settings.advantage_clip,
+        zero_variance_tolerance=settings.zero_variance_tolerance,
+        update=update,
+    )
+
+
+def _refuse_uneven_ranks(training: TrainingSpec, ranks: int) -> None:
+    if training.prompts.per_iteration % ranks:
+        raise SpecError(
+            [
+                SpecProblem(
+                    key="spec.training.prompts.perIteration",
+                    found=str(training.prompts.per_iteration),
+                    allowed=f"a multiple of {ranks}, the number of ranks that were started",
+                    hint="start another number of ranks, or change it",
+                )
+            ],
+            source="job",
+        )
+
+
+def _optimizer_settings(training: TrainingSpec) -> OptimizerSettings:
+    spec: OptimizerSpec = training.optimizer
+    return OptimizerSettings(
+        learning_rate=spec.learning_rate,
+        betas=(spec.betas[0], spec.betas[1]),
+        epsilon=spec.epsilon,
+        weight_decay=spec.weight_decay,
+        gradient_clip=spec.gradient_clip,
+        zero_stage=training.deepspeed.zero_stage,
+    )
+
+
+def _model(training: TrainingSpec, family: Family, forward: Forward, device: torch.device) -> Model:
+    sampling = training.sampling
+    try:
+        shape = family.latent_shape(sampling.height, sampling.width)
+    except ValueError as error:
+        raise DataError(f"spec.training.sampling.height, width: {error}") from error
+    return Model(
+        family=family,
+        forward=forward,
+        device=device,
+        latent_shape=shape,
+        max_batch=sampling.max_batch,
+        truncate_timestep=sampling.truncate_timestep,
+        reference=_untrained(family, forward),
+        texts=TextCache(family),
+        counter=Counter(),
+    )
+
+
+def _untrained(family: Family, forward: Forward) -> Callable[[], AbstractContextManager[Forward]]:
+    """The model without its adapters, which is what it was before training."""
+
+    @contextmanager
+    def without_adapters() -> Iterator[Forward]:
+        family.transformer.disable_adapters()  # type: ignore[operator]
+        try:
+            yield forward
+        finally:
+            family.transformer.enable_adapters()  # type: ignore[operator]
+
+    return without_adapters
+
+
+def _scorer(training: TrainingSpec, family: Family, rewards: tuple[WeightedReward, ...]) -> tuple[Scorer, Stopwatch]:
+    stopwatch = Stopwatch()
+    return Scorer(family.decode, rewards, training.sampling.max_decode_batch, stopwatch, Counter()), stopwatch
+
+
+def _evaluator(
+    training: TrainingSpec,
+    model: Model,
+    rewards: tuple[WeightedReward, ...],
+    prompts: tuple[Prompt, ...],
+    world: World,
+) -> Evaluator:
+    spec = training.evaluation
+    sets = [EvaluationSet("eval", prompts[: spec.max_prompts])]
+    if spec.prompts_path is not None:
+        key = "spec.training.evaluation.promptsPath"
+        unseen = load_prompts(Path(resolve(spec.prompts_path, key)), key)
+        sets.append(EvaluationSet("unseen", unseen[: spec.max_prompts]))
+    scorer, _ = _scorer(training, model.family, rewards)
+    return Evaluator(
+        model=model,
+        grid=shifted_grid(spec.steps or training.sampling.steps, training.sampling.shift),
+        seed=training.seed,
+        scorer=scorer,
+        sets=tuple(sets),
+        probes=probes(training, prompts),
+        rank=world.rank,
+        world_size=world.size,
+        gather=world.gather,
+    )
+
+
+def probes(training: TrainingSpec, prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+    """Prompts of the picture grid: the job's, or the first of the training file."""
+    own = tuple(Prompt(i, text, {}) for i, text in enumerate(training.evaluation.probes))
+    return own or prompts[:DEFAULT_PROBES]
+
+
+def _constants(training: TrainingSpec) -> Constants:
+    settings = training.algorithm.settings
+    trained = [reward for reward in training.rewards if reward.role == "Train"]
+    return Constants(
+        reward_names=tuple(reward.name for reward in trained),
+        reward_weights=tuple(reward.weight for reward in trained),
+        granularities=settings.granularities if isinstance(settings, G2RPOSettings) else (1,),
+        steps=tuple(settings.steps()) if isinstance(settings, G2RPOSettings) else None,
+        clip_range=settings.clip_range,
+        learning_rate=training.optimizer.learning_rate,
+    )
+
+
+def _resume(training: TrainingSpec, world: World, engine: Engine, store: CheckpointStore) -> TrainState:
+    """State of the newest whole checkpoint, loaded into the engine, or a new one."""
+    found = world.gather(store.newest() if world.rank == 0 else None)[0]
+    if found is None:
+        return TrainState(
+            iteration=0,
+            world_size=world.size,
+            zero_stage=training.deepspeed.zero_stage,
+            nonfinite_in_a_row=0,
+            versions={name: version(name) for name in VERSIONED},
+        )
+    name, state = found
+    if state.world_size != world.size and state.zero_stage > 0:
+        raise DataError(
+            f"{store.folder / name} was written by {state.world_size} ranks and {world.size} were started: with "
+            f"spec.training.deepspeed.zeroStage {state.zero_stage} its shards fit {state.world_size} ranks only; "
+            f"start {state.world_size}"
+        )
+    engine.load(store.folder, name)
+    logger.info("resumed from %s", name)
+    return state.model_copy(update={"world_size": world.size})

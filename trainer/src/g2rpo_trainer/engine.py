@@ -1,0 +1,201 @@
+"""The border to DeepSpeed and torch.distributed; no other module imports either.
+
+Who calls this: build (to join the ranks and wrap the transformer), the loop (backward, step, gather)
+and checkpoint (shards). One code path serves one rank or many, gloo or nccl.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from torch import Tensor, distributed, nn
+
+from g2rpo_trainer.launch import RankEnvironment
+from g2rpo_trainer.models.protocol import Forward
+
+T = TypeVar("T")
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks that train together, and what they say to each other."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, place: RankEnvironment) -> World:
+        """Meet the other ranks; nccl where there are GPUs, else gloo on one thread."""
+        # DeepSpeed's shared-memory collectives would be compiled at start-up, which needs a compiler in the image
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        accelerator = get_accelerator()
+        on_gpu = accelerator.device_name() != "cpu"
+        if on_gpu:
+            accelerator.set_device(place.local_rank)
+        deepspeed.init_distributed(
+            dist_backend=accelerator.communication_backend_name() if on_gpu else "gloo",
+            auto_mpi_discovery=False,
+            init_method=f"tcp://{place.master_address}:{place.master_port}",
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=COLLECTIVE_TIMEOUT,
+            verbose=False,
+        )
+        device = torch.device(accelerator.current_device_name()) if on_gpu else torch.device("cpu")
+        return cls(place.rank, place.world_size, device)
+
+    def leave(self) -> None:
+        """Say goodbye; nothing may be exchanged afterwards."""
+        distributed.destroy_process_group()
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in order of rank, on every rank."""
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says yes; the same answer on every rank."""
+        votes = torch.tensor([int(flag)], device=self.device)
+        distributed.all_reduce(votes, op=distributed.ReduceOp.MAX)
+        return bool(votes.item())
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        distributed.barrier()
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW and how DeepSpeed splits its state."""
+
+    learning_rate: float
+    betas: tuple[float, float]
+    epsilon: float
+    weight_decay: float
+    gradient_clip: float
+    """Largest norm of the gradient over all weights."""
+    zero_stage: int
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One optimizer step."""
+
+    grad_norm: float
+    """Norm before clipping; NaN or infinite where the step was skipped for it."""
+    applied: bool
+    """False: the loss or the gradient was not finite on some rank, and the weights are as they were."""
+
+
+class GuardedAdamW(torch.optim.AdamW):
+    """AdamW (arXiv 1711.05101) that leaves the weights alone when a gradient is not finite on any rank.
+
+    DeepSpeed hands it the gradients that this rank's share of the weights has, whatever the ZeRO
+    stage, so the check is made here, once, and agreed upon between ranks.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], settings: OptimizerSettings, any_rank: Callable[[bool], bool]):
+        """Optimize `params`; `any_rank` tells whether any rank says yes."""
+        super().__init__(
+            params,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.epsilon,
+            weight_decay=settings.weight_decay,
+        )
+        # the sharded stages clip before they call, since only they know the norm over all shards
+        self._clip = settings.gradient_clip if settings.zero_stage == 0 else None
+        self._any_rank = any_rank
+        self.poisoned = False
+        """Set when a loss was not finite: the next step is skipped."""
+        self.applied = False
+        self.grad_norm = math.nan
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Clip (stage 0), agree that everything is finite, then update."""
+        with_gradient = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if self._clip is not None:
+            self.grad_norm = float(nn.utils.clip_grad_norm_(with_gradient, self._clip))
+        finite = all(bool(p.grad.isfinite().all()) for p in with_gradient if p.grad is not None)
+        self.applied = not self._any_rank(self.poisoned or not finite)
+        return super().step(closure) if self.applied else None
+
+
+class Engine:
+    """A module whose gradients are averaged over ranks and whose weights AdamW moves."""
+
+    def __init__(self, module: nn.Module, settings: OptimizerSettings, world: World) -> None:
+        """Wrap `module`; the parameters that require a gradient are trained."""
+        self._world = world
+        self._settings = settings
+        trained = [p for p in module.parameters() if p.requires_grad]
+        self._optimizer = GuardedAdamW(trained, settings, world.any)
+        self._engine, *_ = deepspeed.initialize(
+            model=module, optimizer=self._optimizer, model_parameters=trained, config=_deepspeed_config(settings)
+        )
+        self._engine.eval()
+
+    @property
+    def forward(self) -> Forward:
+        """The module's forward, through DeepSpeed's hooks."""
+        return self._engine
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradient; nothing is exchanged or changed before `step` (but shards, from stage 2 on)."""
+        if not bool(loss.detach().isfinite()):
+            self._optimizer.poisoned = True
+        self._engine.backward(loss)
+
+    def step(self) -> StepReport:
+        """Average over ranks, clip, update, forget the gradients."""
+        self._optimizer.applied = False  # the sharded stages do not call the optimizer when the norm is not finite
+        self._engine.step()
+        self._optimizer.poisoned = False
+        norm = self._optimizer.grad_norm
+        if self._settings.zero_stage > 0:
+            norm = float(self._engine.get_global_grad_norm())
+        return StepReport(norm, self._optimizer.applied)
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Inside, every rank holds all weights (ZeRO-3 gathers them). All ranks enter it."""
+        if self._settings.zero_stage < 3:
+            return nullcontext()
+        return deepspeed.zero.GatheredParameters(list(self._engine.module.parameters()))
+
+    def save(self, folder: Path, tag: str) -> None:
+        """Write every rank's shards below folder/tag. All ranks call it."""
+        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
+
+    def load(self, folder: Path, tag: str) -> None:
+        """Read what `save` wrote at the same world size. All ranks call it."""
+        self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+
+
+def _deepspeed_config(settings: OptimizerSettings) -> dict[str, Any]:
+    """One micro-batch a rank; the loop, not a counter, says when a step is due."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": settings.gradient_clip if settings.zero_stage > 0 else 0.0,
+        "zero_optimization": {"stage": settings.zero_stage, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+        "wall_clock_breakdown": False,
+    }

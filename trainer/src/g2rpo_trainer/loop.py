@@ -1,0 +1,186 @@
+"""The outer loop: sample, judge, improve, write down.
+
+Who calls this: `__main__`, with a `Run` that build put together. It names no algorithm, no model and
+no library; one iteration consumes a batch of prompts and produces one record, and leaves only at a
+point from which the run can be taken up again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from g2rpo_trainer.checkpoint import CheckpointStore, TrainState
+from g2rpo_trainer.engine import Engine, World
+from g2rpo_trainer.errors import DivergedError
+from g2rpo_trainer.evaluation import Evaluator
+from g2rpo_trainer.journal import EvaluationEntry, IterationRecord
+from g2rpo_trainer.policy import BoundPolicy, Model
+from g2rpo_trainer.publish import Publisher
+from g2rpo_trainer.records import Experience, Loss, LossStats, PromptBatch
+from g2rpo_trainer.rewards.scoring import Scorer
+from g2rpo_trainer.summary import Constants, Frame, RankReport, UpdateStats, iteration_record, untrained_record
+from g2rpo_trainer.timing import Stopwatch
+
+
+class Algorithm(Protocol):
+    """What distinguishes one method of the family from another."""
+
+    def collect(self, policy: BoundPolicy, batch: PromptBatch, score: Scorer) -> Experience:
+        """Sample and judge, without gradient."""
+        ...
+
+    def losses(self, policy: BoundPolicy, experience: Experience) -> Iterator[Loss]:
+        """What to differentiate, in order, lazily."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, and how often what."""
+
+    iterations: int
+    checkpoint_every: int
+    evaluate_every: int
+    max_nonfinite_in_a_row: int
+
+    def checkpoint_due(self, iteration: int) -> bool:
+        """After every N iterations and the last."""
+        return iteration % self.checkpoint_every == 0 or iteration == self.iterations
+
+    def evaluation_due(self, iteration: int) -> bool:
+        """Before the first iteration, after every N and the last."""
+        return iteration % self.evaluate_every == 0 or iteration == self.iterations
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that the loop turns."""
+
+    world: World
+    model: Model
+    algorithm: Algorithm
+    engine: Engine
+    scorer: Scorer
+    evaluator: Evaluator
+    batch: Callable[[int], PromptBatch]
+    plan: Plan
+    constants: Constants
+    store: CheckpointStore
+    publisher: Publisher
+    stopwatch: Stopwatch
+    stop_requested: Callable[[], bool]
+    attempt: int
+    untrained_is_missing: bool
+    """Whether the diary still lacks the evaluation of the untrained model."""
+
+
+def train(run: Run, state: TrainState) -> bool:
+    """Train from `state` to the last iteration.
+
+    Returns:
+        True when done, False when a stop was asked for; either way the last state is checkpointed.
+
+    Raises:
+        TrainerError: a reward failed, training diverged, or the disk refused.
+    """
+    if run.untrained_is_missing:
+        _evaluate_untrained(run)
+    for iteration in range(state.iteration + 1, run.plan.iterations + 1):
+        if _stopping(run):
+            _checkpoint(run, state)
+            return False
+        started = time.perf_counter()
+        batch = run.batch(iteration)
+        policy = run.model.on([prompt.text for prompt in batch.prompts])
+        with run.stopwatch.phase("rollout"):
+            experience = run.algorithm.collect(policy, batch, run.scorer)
+        if _stopping(run):  # the rollout is given up: nothing has been learnt from it yet
+            _checkpoint(run, state)
+            return False
+        with run.stopwatch.phase("train"):
+            update, state = _improve(run, policy, experience, state)
+        evaluation = _evaluate(run, iteration) if run.plan.evaluation_due(iteration) else []
+        record = _record(run, experience, update, _frame(run, iteration, evaluation, time.perf_counter() - started))
+        run.publisher.publish(record)
+        if run.plan.checkpoint_due(iteration):
+            _checkpoint(run, state)
+    return True
+
+
+def _stopping(run: Run) -> bool:
+    """Whether some rank was asked to stop; the same answer on every rank."""
+    return run.world.any(run.stop_requested())
+
+
+def _improve(
+    run: Run, policy: BoundPolicy, experience: Experience, state: TrainState
+) -> tuple[UpdateStats, TrainState]:
+    """One pass over the losses; an optimizer step at each boundary."""
+    losses: list[LossStats] = []
+    norms: list[float] = []
+    skipped, in_a_row = 0, state.nonfinite_in_a_row
+    for loss in run.algorithm.losses(policy, experience):
+        run.engine.backward(loss.value)
+        losses.append(loss.stats)
+        if not loss.boundary:
+            continue
+        step = run.engine.step()
+        if step.applied:
+            norms.append(step.grad_norm)
+            in_a_row = 0
+        else:
+            skipped, in_a_row = skipped + 1, in_a_row + 1
+        _refuse_divergence(in_a_row, run.plan)
+    after = state.model_copy(update={"iteration": state.iteration + 1, "nonfinite_in_a_row": in_a_row})
+    return UpdateStats(losses, norms, skipped), after
+
+
+def _refuse_divergence(in_a_row: int, plan: Plan) -> None:
+    if in_a_row > plan.max_nonfinite_in_a_row:
+        raise DivergedError(
+            f"{in_a_row} optimizer steps in a row had a loss or gradient that is not finite (allowed: "
+            f"spec.training.safety.maxNonFiniteSteps = {plan.max_nonfinite_in_a_row}); the weights are those before "
+            "them. Lower optimizer.learningRate or optimizer.gradientClip and start a new run"
+        )
+
+
+def _record(run: Run, experience: Experience, update: UpdateStats, frame: Frame) -> IterationRecord:
+    """The iteration over all ranks."""
+    rows, images = run.model.counter.take(), run.scorer.counter.take()
+    reports = run.world.gather(RankReport(experience.rollout, update, rows, images))
+    return iteration_record(frame, reports, run.constants)
+
+
+def _frame(run: Run, iteration: int, evaluation: list[EvaluationEntry], seconds: float) -> Frame:
+    return Frame(
+        iteration=iteration,
+        time=time.time(),
+        attempt=run.attempt,
+        world_size=run.world.size,
+        seconds=run.stopwatch.take(),
+        step_seconds=seconds,
+        evaluation=evaluation,
+    )
+
+
+def _evaluate(run: Run, iteration: int) -> list[EvaluationEntry]:
+    """Scores and probe pictures; their model calls do not count as rollout."""
+    with run.stopwatch.phase("eval"), run.model.counter.paused():
+        entries = run.evaluator.scores()
+        run.publisher.pictures(iteration, run.evaluator.pictures())
+    return entries
+
+
+def _evaluate_untrained(run: Run) -> None:
+    started = time.perf_counter()
+    evaluation = _evaluate(run, 0)
+    run.publisher.publish(untrained_record(_frame(run, 0, evaluation, time.perf_counter() - started)))
+
+
+def _checkpoint(run: Run, state: TrainState) -> None:
+    with run.stopwatch.phase("checkpoint"):
+        run.store.save(state, run.engine.save)
+    run.publisher.checkpointed(state.iteration)

@@ -1,0 +1,99 @@
+"""From latents to checked scores: decode in batches, ask every reward, apply its failure policy.
+
+Who calls this: the algorithms (trained rewards) and the evaluation (all of them). A reward's own file
+only scores; what a failure means is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from g2rpo_trainer.errors import RewardError
+from g2rpo_trainer.records import Prompt, PromptBatch, Scores
+from g2rpo_trainer.rewards.protocol import Reward
+from g2rpo_trainer.timing import Counter, Stopwatch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WeightedReward:
+    """A reward and what the job says about it."""
+
+    name: str
+    reward: Reward
+    weight: float
+    role: Literal["Train", "HeldOut"]
+    on_failure: Literal["Fail", "SkipGroup"]
+
+
+class BadScoresError(ValueError):
+    """A reward answered with the wrong shape or with values that are not finite."""
+
+
+def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    """Scores [N] of one reward, or NaN in every row if it failed and its policy is SkipGroup.
+
+    Raises:
+        RewardError: it failed and its policy is Fail.
+    """
+    try:
+        return _verified(entry.reward.score(images, prompts), len(prompts))
+    except Exception as error:  # a reward is anybody's code: whatever it raises is a failure of that reward
+        message = f"reward {entry.name!r} failed on {len(prompts)} pictures: {type(error).__name__}: {error}"
+        if entry.on_failure == "Fail":
+            raise RewardError(
+                f"{message}\n  mend the reward, or set spec.training.rewards[name={entry.name}].onFailure: SkipGroup "
+                "to train without the groups it cannot score"
+            ) from error
+        logger.warning("%s; its groups are skipped (onFailure: SkipGroup)", message)
+        return torch.full((len(prompts),), torch.nan)
+
+
+def _verified(scores: Tensor, count: int) -> Tensor:
+    if scores.shape != (count,):
+        raise BadScoresError(f"answered with shape {tuple(scores.shape)} for {count} pictures")
+    finite = scores.isfinite()
+    if not finite.all():
+        raise BadScoresError(f"{int((~finite).sum())} of {count} scores are not finite")
+    return scores.detach().float().cpu()
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Decodes latents and asks rewards, a batch at a time."""
+
+    decode: Callable[[Tensor], Tensor]
+    """Latents [n, ...] to pictures [n, 3, H, W] in [0, 1]."""
+    rewards: tuple[WeightedReward, ...]
+    max_batch: int
+    """Pictures decoded and scored at once."""
+    stopwatch: Stopwatch
+    counter: Counter
+    """Pictures decoded and scored."""
+
+    def __call__(self, latents: Tensor, prompt: Tensor, batch: PromptBatch) -> Scores:
+        """Scores [M, N] of N latents whose prompts are batch.prompts[prompt]."""
+        self.counter.add(len(latents))
+        prompts = [batch.prompts[i] for i in prompt.tolist()]
+        parts = []
+        for start in range(0, len(latents), self.max_batch):
+            rows = slice(start, start + self.max_batch)
+            parts.append(self.score_images(self.images(latents[rows]), prompts[rows]))
+        return Scores(torch.cat(parts, dim=1))
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Pictures of latents, timed as decoding."""
+        with self.stopwatch.phase("decode"):
+            return self.decode(latents)
+
+    def score_images(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """Scores [M, n] of pictures, timed as reward."""
+        with self.stopwatch.phase("reward"):
+            return torch.stack([checked_scores(entry, images, prompts) for entry in self.rewards])

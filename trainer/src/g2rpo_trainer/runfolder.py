@@ -1,0 +1,108 @@
+"""The run folder: what a run leaves on disk, and how a resumed run takes it up again.
+
+Who calls this: build opens it, the loop appends to it. Its layout is a contract with people,
+dashboards and reports; the names are in `g2rpo_api.contract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from g2rpo_api import contract
+from g2rpo_api.errors import SpecError, SpecProblem, show
+from g2rpo_api.job import G2RPOJob
+from g2rpo_api.parse import dump_job, load_job
+
+from g2rpo_trainer.curves import read_records
+from g2rpo_trainer.journal import IterationRecord
+from g2rpo_trainer.storage import append_line, replace_file, storage_errors
+
+MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety")
+"""Parts of spec.training that a run may take up with other values: they do not touch what was computed."""
+
+
+@dataclass(frozen=True)
+class TakenUp:
+    """What a run folder already held."""
+
+    attempt: int
+    """Number of this attempt, from 1."""
+    records: list[IterationRecord]
+    """Records that stand, up to the checkpoint."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<runs>/<job name>`."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        """The diary, one line per iteration."""
+        return self.path / contract.RUN_METRICS
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of all attempts."""
+        return self.path / contract.RUN_CHECKPOINTS
+
+    def open(self, job: G2RPOJob) -> None:
+        """Create what is missing and write the job, every default spelt out.
+
+        Raises:
+            StorageError: the folder cannot be written.
+            SpecError: it holds a run of another training spec.
+        """
+        with storage_errors(self.path):
+            for folder in (self.path, self.checkpoints, self.path / contract.RUN_SAMPLES):
+                folder.mkdir(parents=True, exist_ok=True)
+            existing = self.path / contract.RUN_JOB
+            if existing.is_file():
+                refuse_other_training(load_job(existing), job, self.path)
+            replace_file(existing, dump_job(job).encode())
+
+    def take_up(self, iteration: int) -> TakenUp:
+        """Forget records after `iteration`, whose weights are lost; they will be computed again."""
+        records = read_records(self.metrics) if self.metrics.is_file() else []
+        kept = [record for record in records if record.iteration <= iteration]
+        with storage_errors(self.metrics):
+            replace_file(self.metrics, "".join(f"{record.model_dump_json()}\n" for record in kept).encode())
+        return TakenUp(max((record.attempt for record in records), default=0) + 1, kept)
+
+    def append(self, record: IterationRecord) -> None:
+        """Add a record to the diary; it is on the disk when this returns."""
+        with storage_errors(self.metrics):
+            append_line(self.metrics, record.model_dump_json())
+
+
+def refuse_other_training(before: G2RPOJob, now: G2RPOJob, folder: Path) -> None:
+    """Raise a SpecError that lists what differs between the run in the folder and the job.
+
+    What `MAY_CHANGE` names may differ.
+    """
+    old, new = (job.spec.training.model_dump(mode="json", by_alias=True) for job in (before, now))
+    problems = [
+        SpecProblem(
+            key=f"spec.training.{key}",
+            found=show(found),
+            allowed=f"{show(was)}, the value with which the run in {folder} began",
+            hint="set it back, give the job another metadata.name, or move the run folder away",
+        )
+        for key, was, found in _differences(old, new)
+        if key.partition(".")[0] not in MAY_CHANGE
+    ]
+    if problems:
+        raise SpecError(problems, now.metadata.name)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Leaves that differ: (key path, old value, new value)."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif old != new:
+        yield key, old, new

@@ -1,0 +1,75 @@
+"""What an iteration costs: wall time by phase, and counts.
+
+A phase that opens inside another one stops the outer clock, so the phases of an iteration add up to
+at most its wall time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from g2rpo_trainer.journal import Phase
+
+
+class Stopwatch:
+    """Accumulates seconds per phase."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        """Start with nothing measured; `clock` gives seconds."""
+        self._clock = clock
+        self._seconds: dict[Phase, float] = {}
+        self._open: list[Phase] = []
+        self._since = 0.0
+
+    @contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        """Count the time inside as `name`."""
+        self._settle()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._settle()
+            self._open.pop()
+
+    def take(self) -> dict[Phase, float]:
+        """Seconds by phase since the last call."""
+        seconds, self._seconds = self._seconds, {}
+        return seconds
+
+    def _settle(self) -> None:
+        """Book the time since the last change to the innermost open phase."""
+        now = self._clock()
+        if self._open:
+            self._seconds[self._open[-1]] = self._seconds.get(self._open[-1], 0.0) + now - self._since
+        self._since = now
+
+
+class Counter:
+    """Counts what an iteration costs beside time."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self._count = 0
+        self._paused = False
+
+    def add(self, amount: int) -> None:
+        """Count, unless paused."""
+        if not self._paused:
+            self._count += amount
+
+    def take(self) -> int:
+        """The count since the last call."""
+        count, self._count = self._count, 0
+        return count
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing inside."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
