@@ -4,10 +4,9 @@
 #   compile.sh upgrade   newest versions that the pyproject files allow   (make pins)
 #   compile.sh keep      pinned versions stay, new dependencies are added (make pins KEEP=1)
 #   compile.sh check     change nothing, fail if `keep` would             (make check-pins)
-set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/uv.sh"
 mode=${1:?upgrade, keep or check}
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-requirements/install.sh uv
+ready_uv
 
 options=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
     --no-emit-package g2rpo-api --override requirements/overrides.txt)
@@ -25,10 +24,9 @@ fi
 compile() {
     local name=$1
     shift
-    .uv/bin/uv pip compile "${options[@]}" "$@" --output-file "$target/$name.txt" >&2
+    uv pip compile "${options[@]}" "$@" --output-file "$target/$name.txt" >&2
 }
 
-export UV_PYTHON_DOWNLOADS=never
 compile uv --group uv
 compile build --group build
 compile operator api/pyproject.toml operator/pyproject.toml
