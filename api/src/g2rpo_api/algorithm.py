@@ -87,6 +87,18 @@ class G2RPOSettings(Model):
         """Grid steps that explore, noisiest first."""
         return range(self.first_stochastic_step, self.first_stochastic_step + self.stochastic_steps)
 
+    def grid_faults(self, sampling_steps: int) -> Iterator[Fault]:
+        """Stochastic steps that a grid lacks: each needs a step after it that lands on the picture."""
+        first, last = self.first_stochastic_step, sampling_steps - 2
+        if first > last:
+            allowed = f"an integer from 0 to {last} (sampling.steps - 2)"
+            hint = f"lower it, or raise sampling.steps (now {sampling_steps})"
+            yield Fault(("firstStochasticStep",), first, allowed, hint)
+        elif self.steps()[-1] > last:
+            allowed = f"an integer from 1 to {last + 1 - first} (sampling.steps - 1 - firstStochasticStep)"
+            hint = f"lower it, or raise sampling.steps (now {sampling_steps}): the last one must leave a step to go"
+            yield Fault(("stochasticSteps",), self.stochastic_steps, allowed, hint)
+
 
 class WindowSpec(Model):
     """A sliding window of stochastic steps; all others are deterministic (MixGRPO, arXiv 2507.21802)."""
@@ -138,6 +150,13 @@ class FlowGRPOSettings(Model):
     def trained_count(self, sampling_steps: int) -> int:
         """Stochastic steps of one trajectory that are trained: the fraction, rounded, at least 1."""
         return max(1, floor(self.train_fraction * self.stochastic_count(sampling_steps) + 0.5))
+
+    def grid_faults(self, sampling_steps: int) -> Iterator[Fault]:
+        """A window that is wider than the stochastic steps of a grid."""
+        if self.window is not None and self.window.size > sampling_steps - 1:
+            allowed = f"an integer from 1 to {sampling_steps - 1} (sampling.steps - 1)"
+            hint = f"lower it, or raise sampling.steps (now {sampling_steps}): the last step is always deterministic"
+            yield Fault(("window", "size"), self.window.size, allowed, hint)
 
 
 class AlgorithmSpec(Union):

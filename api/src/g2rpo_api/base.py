@@ -115,6 +115,11 @@ class Union(Model):
     type: str
     """Which variant."""
 
+    @property
+    def member(self) -> str:
+        """YAML key of the settings that `type` names; empty where the variant has none."""
+        return camel(self.members[self.type] or "")
+
     @model_validator(mode="before")
     @classmethod
     def _fill_member(cls, data: Any) -> Any:
@@ -135,11 +140,10 @@ class Union(Model):
 
     def faults(self) -> Iterator[Fault]:
         """A member of another variant than the one that `type` names."""
-        own = self.members[self.type]
         for variant, name in self.members.items():
             if name is None or variant == self.type or getattr(self, name) is None:
                 continue
             allowed = f"absent when type is {self.type}"
-            place = f" (settings of {self.type} go under {camel(own)})" if own else ""
+            place = f" (settings of {self.type} go under {self.member})" if self.member else ""
             hint = f"remove it, or set type: {variant}{place}"
             yield Fault((camel(name),), getattr(self, name).model_dump(by_alias=True), allowed, hint)
