@@ -46,8 +46,8 @@ find_python() {
 has_uv() { [[ -x .uv/bin/uv && $(cat .uv/installed 2>/dev/null) == "$(digest requirements/uv.txt)" ]]; }
 
 install_uv() {
-    local python pip=(-m pip install --quiet --no-input --disable-pip-version-check --root-user-action=ignore
-        --only-binary :all: --require-hashes --requirement requirements/uv.txt)
+    local python pip=(-m pip install --quiet --no-input --no-cache-dir --disable-pip-version-check
+        --root-user-action=ignore --only-binary :all: --require-hashes --requirement requirements/uv.txt)
     python=$(find_python)
     say "setting up uv, which installs everything else, in .uv"
     rm -rf .uv/bin .uv/lib* .uv/include .uv/uv* .uv/installed

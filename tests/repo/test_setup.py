@@ -22,11 +22,12 @@ case "$*" in
 esac
 """
 UV = """#!/usr/bin/env bash
-case "$*" in
+all="$*"
+case "$all" in
     "cache dir") echo "$FAKES/cache" ;;
     venv*) mkdir -p .venv/bin && ln -sf "$REAL" .venv/bin/python ;;
     "pip sync"*) echo "sync ${@: -1}" >>"$FAKES/log"; exit ${FAIL:-0} ;;
-    "pip install"*) echo "install ${*##*build.txt }" >>"$FAKES/log" ;;
+    "pip install"*) echo "install ${all##*build.txt }" >>"$FAKES/log" ;;
 esac
 """
 
