@@ -19,7 +19,6 @@ from g2rpo_api.contract import ExitCode
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import load_job
-
 from g2rpo_trainer.errors import TrainerError
 from g2rpo_trainer.launch import RankEnvironment, follow_launcher, launch
 from g2rpo_trainer.plan import describe, plan
@@ -94,7 +93,7 @@ def _rank(job: G2RPOJob, place: RankEnvironment, arguments: argparse.Namespace) 
     stop.install()
     _prepare_environment(place)
     try:
-        from g2rpo_trainer.session import run_job
+        from g2rpo_trainer.session import run_job  # noqa: PLC0415  heavy libraries only once the job is right
 
         done = run_job(job, place, arguments.runs, arguments.port, lambda: stop.asked)
         return ExitCode.OK if done else ExitCode.CHECKPOINTED

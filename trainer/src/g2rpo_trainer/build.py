@@ -14,13 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from peft import LoraConfig
+from torch import Tensor
+
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.training import ModelSpec, OptimizerSpec, TrainingSpec
-from peft import LoraConfig
-from torch import Tensor
-
 from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
 from g2rpo_trainer.algorithms.surrogate import UpdateSettings
@@ -77,9 +77,7 @@ def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher, 
     assert taken_up is not None, "rank 0 takes up the folder"
     publisher.start(taken_up)
     scorer, stopwatch = _scorer(training, family, tuple(r for r in rewards if r.role == "Train"))
-    prompts = load_prompts(
-        Path(resolve(training.prompts.path, "spec.training.prompts.path")), "spec.training.prompts.path"
-    )
+    prompts = load_prompts(Path(resolve(training.prompts.path)), "spec.training.prompts.path")
     run = Run(
         world=world,
         model=model,
@@ -114,7 +112,7 @@ def load_family(training: TrainingSpec, device: torch.device) -> Family:
         DataError: the model is missing or damaged, or does not fit the job.
     """
     spec, sampling = training.model, training.sampling
-    path = resolve(spec.path, "spec.training.model.path")
+    path = resolve(spec.path)
     try:
         family = SD3.load(path, device, sampling.guidance_scale, spec.max_sequence_length)
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
@@ -267,7 +265,7 @@ def _evaluator(
     sets = [EvaluationSet("eval", prompts[: spec.max_prompts])]
     if spec.prompts_path is not None:
         key = "spec.training.evaluation.promptsPath"
-        unseen = load_prompts(Path(resolve(spec.prompts_path, key)), key)
+        unseen = load_prompts(Path(resolve(spec.prompts_path)), key)
         sets.append(EvaluationSet("unseen", unseen[: spec.max_prompts]))
     scorer, _ = _scorer(training, model.family, rewards)
     return Evaluator(

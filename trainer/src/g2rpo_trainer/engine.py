@@ -6,8 +6,8 @@ and checkpoint (shards). One code path serves one rank or many, gloo or nccl.
 
 from __future__ import annotations
 
-import logging
 import math
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,18 +15,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import deepspeed
 import torch
-from deepspeed.accelerator import get_accelerator
 from torch import Tensor, distributed, nn
 
 from g2rpo_trainer.launch import RankEnvironment
 from g2rpo_trainer.models.protocol import Forward
 
+# DeepSpeed looks once, at import, and warns on the terminal when it finds nothing but a CPU
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+import deepspeed  # noqa: E402
+from deepspeed.accelerator import get_accelerator  # noqa: E402
+
 T = TypeVar("T")
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
-logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

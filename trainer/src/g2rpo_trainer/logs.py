@@ -11,6 +11,9 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+import diffusers.utils.logging
+import transformers.utils.logging
+
 NOISY = ("transformers", "diffusers", "DeepSpeed", "matplotlib", "PIL", "py.warnings")
 
 
@@ -42,3 +45,9 @@ def log_to(path: Path, job: str, rank: int) -> None:
         library.handlers.clear()
         library.propagate = True
         library.setLevel(logging.WARNING)
+
+
+def hide_progress_bars() -> None:
+    """Keep the libraries' bars off the terminal, which shows the run's own line."""
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.disable_progress_bar()

@@ -29,12 +29,14 @@ class TextCache:
         self._rows: dict[str, dict[str, Tensor]] = {}
 
     def conditioning(self, texts: Sequence[str]) -> Conditioning:
-        """Rows of these prompts, encoding in one batch those that were never asked for."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        if new:
-            encoded = self._family.encode(new)
-            for i, text in enumerate(new):
-                self._rows[text] = {name: rows[i] for name, rows in encoded.items()}
+        """Rows of these prompts, encoding those that were never asked for.
+
+        They are encoded one by one: in a batch the rounding of a row depends on its neighbours, and a
+        resumed run has other neighbours.
+        """
+        for text in texts:
+            if text not in self._rows:
+                self._rows[text] = {name: rows[0] for name, rows in self._family.encode([text]).items()}
         names = self._rows[texts[0]]
         return {name: torch.stack([self._rows[text][name] for text in texts]) for name in names}
 

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
 from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob
-
 from g2rpo_trainer.build import Built, build
 from g2rpo_trainer.engine import World
 from g2rpo_trainer.export import export_weights
 from g2rpo_trainer.launch import RankEnvironment
-from g2rpo_trainer.logs import log_to
+from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
 from g2rpo_trainer.publish import Publisher
 from g2rpo_trainer.runfolder import RunFolder
@@ -41,6 +41,7 @@ def run_job(job: G2RPOJob, place: RankEnvironment, runs: Path, port: int, stop: 
     world = World.join(place)
     world.barrier()
     log_to(folder.path / contract.RUN_LOG, job.metadata.name, place.rank)
+    hide_progress_bars()
     publisher = Publisher.create(job, folder, lead=place.rank == 0)
     with publisher.serving(port):
         built = build(job, world, folder, publisher, stop)

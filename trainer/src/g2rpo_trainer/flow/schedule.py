@@ -45,4 +45,5 @@ def shifted_grid(steps: int, shift: float) -> Grid:
     if steps < 1 or shift <= 0:
         raise ValueError(f"a grid needs steps >= 1 and shift > 0, got steps={steps}, shift={shift}")
     uniform = [1 - i / steps for i in range(steps + 1)]
-    return Grid(tuple(shift * u / (1 + (shift - 1) * u) for u in uniform))
+    # The denominator 1 + (s - 1) u, so written that u = 1 gives exactly 1: the flow law divides by 1 - t.
+    return Grid(tuple(shift * u / (shift * u + (1 - u)) for u in uniform))

@@ -44,7 +44,7 @@ class SD3:
             OSError, ValueError: what diffusers says of a missing or damaged part.
         """
         local = Path(path).is_dir()
-        pipeline = StableDiffusion3Pipeline.from_pretrained(path, torch_dtype=torch.float32, local_files_only=local)
+        pipeline = StableDiffusion3Pipeline.from_pretrained(path, dtype=torch.float32, local_files_only=local)
         return cls(pipeline.to(device), guidance_scale, max_sequence_length)
 
     @property

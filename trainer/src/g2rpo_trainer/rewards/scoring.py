@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from g2rpo_trainer.errors import RewardError
+from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch, Scores
 from g2rpo_trainer.rewards.protocol import Reward
 from g2rpo_trainer.timing import Counter, Stopwatch
@@ -89,9 +89,19 @@ class Scorer:
         return Scores(torch.cat(parts, dim=1))
 
     def images(self, latents: Tensor) -> Tensor:
-        """Pictures of latents, timed as decoding."""
+        """Pictures of latents, timed as decoding.
+
+        Raises:
+            DivergedError: the weights are finite but what they draw is not; no reward can be blamed.
+        """
         with self.stopwatch.phase("decode"):
-            return self.decode(latents)
+            images = self.decode(latents)
+        if not bool(images.isfinite().all()):
+            raise DivergedError(
+                "the model draws pictures that are not finite: the last updates were too large. Lower "
+                "spec.training.optimizer.learningRate or optimizer.gradientClip and start a new run"
+            )
+        return images
 
     def score_images(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """Scores [M, n] of pictures, timed as reward."""
