@@ -52,7 +52,7 @@ def parse_job(job: str | Mapping[str, Any], source: str = "job") -> G2RPOJob:
     Raises:
         SpecError: it is not a valid job; with every problem found.
     """
-    data = _read(job, source) if isinstance(job, str) else job
+    data = _read(job, source) if isinstance(job, str) else dict(job)
     try:
         parsed = G2RPOJob.model_validate(data, context=STRUCTURE_ONLY, by_alias=True, by_name=False)
     except ValidationError as error:

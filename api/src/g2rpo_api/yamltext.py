@@ -6,6 +6,7 @@ last of two equal keys wins.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +49,19 @@ for _tag, _pattern, _first in _SCALARS:
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, list(_first))
 
 
+# An integer in YAML 1.2, a text here and in YAML 1.1.
+Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"0o[0-7]+$"), ["0"])
+
+
+def _represent_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML folds these line breaks to spaces unless they are escaped, which only double quotes can do.
+    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Dumper.add_representer(str, _represent_text)
+
+
 class Repeated(yaml.YAMLError):
     """Keys that occur twice in one mapping."""
 
@@ -57,12 +71,19 @@ class Repeated(yaml.YAMLError):
 
 
 def documents(text: str) -> list[Any]:
-    """All documents of a YAML text that are not empty.
+    """All documents of a YAML text that are not empty; a JSON text is one.
+
+    JSON is read as JSON: YAML knows neither its escapes for characters beyond U+FFFF nor all its texts.
 
     Raises:
         Repeated: a mapping names a key twice.
         yaml.YAMLError: the text is not YAML, or asks for anything but plain data.
     """
+    if text.lstrip().startswith("{"):
+        try:
+            return [json.loads(text, object_pairs_hook=_without_repeats)]
+        except (ValueError, RecursionError):
+            pass  # YAML's own braces, or a mistake that the YAML reader explains with its line
     loader = Loader(text)
     try:
         values = []
@@ -74,8 +95,17 @@ def documents(text: str) -> list[Any]:
                 raise Repeated(repeated)
             values.append(loader.construct_document(node))
         return [value for value in values if value is not None]
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
     finally:
         loader.dispose()
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key twice")
+    return found
 
 
 def text_of(value: Any) -> str:

@@ -1,0 +1,135 @@
+"""`type` names the variant; its member may be left out, any other is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.base import Model, Union, camel
+from g2rpo_api.errors import SpecProblem
+from g2rpo_api.training import DdddOCRSettings, PaddleOCRSettings, RewardSpec, TrainSpec
+
+Find = Callable[[dict[str, Any]], list[SpecProblem]]
+UNIONS = [AlgorithmSpec, TrainSpec, RewardSpec]
+OTHERS: dict[type[Union], dict[str, Any]] = {RewardSpec: {"name": "ocr"}}
+"""Required keys besides `type`."""
+VARIANTS = [(union, variant, name) for union in UNIONS for variant, name in union.members.items()]
+
+
+@pytest.mark.parametrize("union", UNIONS, ids=lambda union: union.__name__)
+def test_members_and_type_agree(union: type[Union]) -> None:
+    assert set(union.members) == set(get_args(union.model_fields["type"].annotation))
+    assert {name for name in union.members.values() if name} <= set(union.model_fields)
+
+
+@pytest.mark.parametrize(("union", "variant", "name"), VARIANTS)
+def test_the_named_member_is_filled_in(union: type[Union], variant: str, name: str | None) -> None:
+    for spelled in ({}, {camel(name): None}, {camel(name): {}}) if name else ({},):
+        made = union.model_validate({"type": variant, **spelled, **OTHERS.get(union, {})}, by_alias=True, by_name=False)
+        for other in filter(None, union.members.values()):
+            assert (getattr(made, other) is not None) == (other == name)
+        assert made.member == (camel(name) if name else "")
+
+
+@pytest.mark.parametrize(("union", "variant", "name"), VARIANTS)
+def test_any_other_member_is_refused(union: type[Union], variant: str, name: str | None) -> None:
+    for other in union.members.values():
+        if other in (None, name):
+            continue
+        with pytest.raises(ValidationError) as caught:
+            union.model_validate({"type": variant, camel(other): {}, **OTHERS.get(union, {})})
+        assert [error["loc"] for error in caught.value.errors()] == [(camel(other),)]
+
+
+@pytest.mark.parametrize(("union", "variant", "name"), VARIANTS)
+def test_only_the_named_member_is_written(union: type[Union], variant: str, name: str | None) -> None:
+    made = union.model_validate({"type": variant, **OTHERS.get(union, {})})
+    members = {camel(other) for other in union.members.values() if other}
+    assert members & set(made.model_dump(by_alias=True)) == ({camel(name)} if name else set())
+    assert union.model_validate(made.model_dump()) == made
+    assert union.model_validate_json(made.model_dump_json(by_alias=True)) == made
+
+
+def test_settings_are_those_of_the_type() -> None:
+    assert AlgorithmSpec(type="G2RPO").settings == G2RPOSettings()
+    assert AlgorithmSpec(type="FlowGRPO").settings == FlowGRPOSettings()
+    assert RewardSpec(name="a", type="PaddleOCR").settings == PaddleOCRSettings(score="Likelihood")
+    assert RewardSpec(name="a", type="DdddOCR").settings == DdddOCRSettings(score="ExactMatch")
+
+
+def test_a_member_given_in_python_is_kept() -> None:
+    settings = G2RPOSettings(group_size=3)
+    assert AlgorithmSpec(type="G2RPO", g2rpo=settings).settings is settings
+    assert AlgorithmSpec(type="FlowGRPO", flow_grpo=FlowGRPOSettings(group_size=5)).settings.group_size == 5
+
+
+def test_the_error_says_where_settings_go(problems_of: Find) -> None:
+    changes = {"spec.training.algorithm": {"type": "G2RPO", "flowGrpo": {"groupSize": 4}}}
+    (problem,) = problems_of(changes)
+    assert problem.key == "spec.training.algorithm.flowGrpo"
+    assert problem.allowed == "absent when type is G2RPO"
+    assert problem.hint == "remove it, or set type: FlowGRPO (settings of G2RPO go under g2rpo)"
+
+
+def test_a_variant_without_settings_has_nowhere_to_put_them(problems_of: Find) -> None:
+    (problem,) = problems_of({"spec.training.model.train": {"type": "Full", "lora": {"rank": 4}}})
+    assert problem.key == "spec.training.model.train.lora"
+    assert problem.hint == "remove it, or set type: LoRA"
+
+
+def test_an_unknown_type_is_reported_once(problems_of: Find) -> None:
+    (problem,) = problems_of({"spec.training.algorithm.type": "flowgrpo"})
+    assert problem.key == "spec.training.algorithm.type"
+    assert problem.hint == "did you mean FlowGRPO?"
+
+
+@pytest.mark.parametrize("kind", [1, None, ["G2RPO"], {"G2RPO": 1}], ids=repr)
+def test_a_type_of_another_kind_is_an_error_not_a_crash(kind: Any, problems_of: Find) -> None:
+    assert {problem.key for problem in problems_of({"spec.training.algorithm.type": kind})} == {
+        "spec.training.algorithm.type"
+    }
+
+
+def test_a_missing_type_is_asked_for(problems_of: Find) -> None:
+    (problem,) = problems_of({"spec.training.algorithm": {"g2rpo": {}}})
+    assert (problem.key, problem.found) == ("spec.training.algorithm.type", "nothing")
+
+
+def test_mistakes_in_the_member_have_their_own_keys(problems_of: Find) -> None:
+    found = problems_of({"spec.training.algorithm.g2rpo": {"groupSize": 1, "noise": {"law": "Flw"}}})
+    assert [problem.key for problem in found] == [
+        "spec.training.algorithm.g2rpo.groupSize",
+        "spec.training.algorithm.g2rpo.noise.law",
+    ]
+
+
+def test_required_settings_of_a_member_are_asked_for() -> None:
+    class Needy(Model):
+        path: str
+
+    class Choice(Union):
+        members: ClassVar[dict[str, str | None]] = {"Needy": "needy"}
+        type: Literal["Needy"]
+        needy: Needy | None = None
+
+    with pytest.raises(ValidationError) as caught:
+        Choice.model_validate({"type": "Needy"})
+    assert [(error["loc"], error["type"]) for error in caught.value.errors()] == [(("needy", "path"), "missing")]
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [
+        ("g2rpo", "g2rpo"),
+        ("flow_grpo", "flowGrpo"),
+        ("dddd_ocr", "ddddOcr"),
+        ("api_version", "apiVersion"),
+        ("max_non_finite_steps", "maxNonFiniteSteps"),
+    ],
+)
+def test_yaml_names(name: str, alias: str) -> None:
+    assert camel(name) == alias
