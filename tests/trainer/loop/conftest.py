@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
 from g2rpo_trainer.build import Built, build
@@ -20,7 +22,6 @@ from g2rpo_trainer.publish import Publisher
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards import registry
 from g2rpo_trainer.runfolder import RunFolder
-from torch import Tensor
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -30,7 +31,7 @@ class Brightness:
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         assert images.shape[0] == len(prompts)
-        assert 0 <= images.min() and images.max() <= 1
+        assert images.min() >= 0 and images.max() <= 1
         return images.mean(dim=(1, 2, 3))
 
 
@@ -118,6 +119,6 @@ def open_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     def opened(job: G2RPOJob, stop: Callable[[], bool] = lambda: False) -> Built:
         folder = RunFolder(tmp_path / "runs" / job.metadata.name)
         folder.open(job)
-        return build(job, world, folder, Publisher.create(job, folder, lead=True), stop)
+        return build(job, world, folder, Publisher(job, folder, world.size, folder.next_attempt()), stop)
 
     return opened

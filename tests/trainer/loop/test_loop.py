@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
 from g2rpo_trainer.build import Built
@@ -20,7 +22,6 @@ from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience, Loss, Prompt, PromptBatch
 from g2rpo_trainer.rewards import registry
 from g2rpo_trainer.rewards.scoring import Scorer
-from torch import Tensor
 
 MakeJob = Callable[..., G2RPOJob]
 OpenRun = Callable[..., Built]

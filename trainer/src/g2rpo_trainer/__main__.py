@@ -61,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port",
         type=int,
-        default=int(os.environ.get(contract.ENV_PORT, contract.DEFAULT_PORT)),
-        help=f"port of /metrics, /progress and /healthz (default: ${contract.ENV_PORT}, or {contract.DEFAULT_PORT}); "
-        "0 takes a free one",
+        default=os.environ.get(contract.ENV_PORT),
+        help=f"port of /metrics, /progress and /healthz (default: ${contract.ENV_PORT}, or {contract.DEFAULT_PORT} "
+        "where that is free); 0 takes a free one",
     )
     return parser
 

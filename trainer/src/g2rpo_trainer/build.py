@@ -34,7 +34,7 @@ from g2rpo_trainer.models.protocol import Family, Forward
 from g2rpo_trainer.models.sd3 import SD3
 from g2rpo_trainer.policy import Model, TextCache
 from g2rpo_trainer.prompts import iteration_batch, load_prompts
-from g2rpo_trainer.publish import Publisher
+from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.resources import resolve
 from g2rpo_trainer.rewards.registry import build_reward
@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 VERSIONED = ("torch", "diffusers", "transformers", "peft", "deepspeed", "g2rpo-trainer")
 DEFAULT_PROBES = 8
+StopAsked = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Built:
     family: Family
 
 
-def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher, stop: Callable[[], bool]) -> Built:
+def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher | Silent, stop: StopAsked) -> Built:
     """Load everything that the job names and take up the newest whole checkpoint.
 
     Raises:
@@ -73,18 +74,18 @@ def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher, 
     rewards = tuple(build_reward(spec) for spec in training.rewards)
     store = CheckpointStore(folder.checkpoints, training.checkpoint.keep_last, world.rank == 0, world.barrier)
     state = _resume(training, world, engine, store)
-    taken_up = world.gather(folder.take_up(state.iteration) if world.rank == 0 else None)[0]
-    assert taken_up is not None, "rank 0 takes up the folder"
-    publisher.start(taken_up)
+    records = world.gather(folder.take_up(state.iteration) if world.rank == 0 else [])[0]
     scorer, stopwatch = _scorer(training, family, tuple(r for r in rewards if r.role == "Train"))
     prompts = load_prompts(Path(resolve(training.prompts.path)), "spec.training.prompts.path")
+    evaluator = _evaluator(training, model, rewards, prompts, world)
+    publisher.resume(records, [probe.text for probe in evaluator.probes])
     run = Run(
         world=world,
         model=model,
         algorithm=build_algorithm(training, sampling_grid(training)),
         engine=engine,
         scorer=scorer,
-        evaluator=_evaluator(training, model, rewards, prompts, world),
+        evaluator=evaluator,
         batch=lambda iteration: iteration_batch(
             prompts, training.seed, iteration, training.prompts.per_iteration, world.rank, world.size
         ),
@@ -97,10 +98,10 @@ def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher, 
         constants=_constants(training),
         store=store,
         publisher=publisher,
+        attempt=records[-1].attempt + 1 if records else 1,
         stopwatch=stopwatch,
         stop_requested=stop,
-        attempt=taken_up.attempt,
-        untrained_is_missing=not taken_up.records,
+        untrained_is_missing=not records,
     )
     return Built(run, state, family)
 

@@ -30,7 +30,6 @@ T = TypeVar("T")
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
-
 @dataclass(frozen=True)
 class World:
     """The ranks that train together, and what they say to each other."""

@@ -33,6 +33,12 @@ class DivergedError(TrainerError):
     exit_code = ExitCode.DIVERGED
 
 
+class PortError(TrainerError):
+    """The port that was asked for cannot be listened on."""
+
+    exit_code = ExitCode.INVALID_SPEC
+
+
 class StorageError(TrainerError):
     """The run folder cannot be written: full, read-only or not ours."""
 

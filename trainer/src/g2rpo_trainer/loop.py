@@ -18,7 +18,7 @@ from g2rpo_trainer.errors import DivergedError
 from g2rpo_trainer.evaluation import Evaluator
 from g2rpo_trainer.journal import EvaluationEntry, IterationRecord
 from g2rpo_trainer.policy import BoundPolicy, Model
-from g2rpo_trainer.publish import Publisher
+from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Experience, Loss, LossStats, PromptBatch
 from g2rpo_trainer.rewards.scoring import Scorer
 from g2rpo_trainer.summary import Constants, Frame, RankReport, UpdateStats, iteration_record, untrained_record
@@ -69,12 +69,21 @@ class Run:
     plan: Plan
     constants: Constants
     store: CheckpointStore
-    publisher: Publisher
+    publisher: Publisher | Silent
     stopwatch: Stopwatch
     stop_requested: Callable[[], bool]
     attempt: int
     untrained_is_missing: bool
     """Whether the diary still lacks the evaluation of the untrained model."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What an iteration consumed and changed on this rank."""
+
+    experience: Experience
+    update: UpdateStats
+    state: TrainState
 
 
 def train(run: Run, state: TrainState) -> bool:
@@ -89,25 +98,36 @@ def train(run: Run, state: TrainState) -> bool:
     if run.untrained_is_missing:
         _evaluate_untrained(run)
     for iteration in range(state.iteration + 1, run.plan.iterations + 1):
-        if _stopping(run):
-            _checkpoint(run, state)
-            return False
         started = time.perf_counter()
-        batch = run.batch(iteration)
-        policy = run.model.on([prompt.text for prompt in batch.prompts])
-        with run.stopwatch.phase("rollout"):
-            experience = run.algorithm.collect(policy, batch, run.scorer)
-        if _stopping(run):  # the rollout is given up: nothing has been learnt from it yet
+        learnt = learn(run, iteration, state)
+        if learnt is None:
             _checkpoint(run, state)
             return False
-        with run.stopwatch.phase("train"):
-            update, state = _improve(run, policy, experience, state)
+        state = learnt.state
         evaluation = _evaluate(run, iteration) if run.plan.evaluation_due(iteration) else []
-        record = _record(run, experience, update, _frame(run, iteration, evaluation, time.perf_counter() - started))
-        run.publisher.publish(record)
+        run.publisher.publish(_record(run, learnt, _frame(run, iteration, evaluation, time.perf_counter() - started)))
         if run.plan.checkpoint_due(iteration):
             _checkpoint(run, state)
     return True
+
+
+def learn(run: Run, iteration: int, state: TrainState) -> Learnt | None:
+    """One iteration: sample and judge a batch of prompts, then improve the policy.
+
+    Returns:
+        None when a stop was asked for before anything was changed.
+    """
+    if _stopping(run):
+        return None
+    batch = run.batch(iteration)
+    policy = run.model.on([prompt.text for prompt in batch.prompts])
+    with run.stopwatch.phase("rollout"):
+        experience = run.algorithm.collect(policy, batch, run.scorer)
+    if _stopping(run):  # the rollout is given up: nothing has been learnt from it yet
+        return None
+    with run.stopwatch.phase("train"):
+        update, state = _improve(run, policy, experience, state)
+    return Learnt(experience, update, state)
 
 
 def _stopping(run: Run) -> bool:
@@ -147,10 +167,10 @@ def _refuse_divergence(in_a_row: int, plan: Plan) -> None:
         )
 
 
-def _record(run: Run, experience: Experience, update: UpdateStats, frame: Frame) -> IterationRecord:
+def _record(run: Run, learnt: Learnt, frame: Frame) -> IterationRecord:
     """The iteration over all ranks."""
     rows, images = run.model.counter.take(), run.scorer.counter.take()
-    reports = run.world.gather(RankReport(experience.rollout, update, rows, images))
+    reports = run.world.gather(RankReport(learnt.experience.rollout, learnt.update, rows, images))
     return iteration_record(frame, reports, run.constants)
 
 
@@ -168,6 +188,7 @@ def _frame(run: Run, iteration: int, evaluation: list[EvaluationEntry], seconds:
 
 def _evaluate(run: Run, iteration: int) -> list[EvaluationEntry]:
     """Scores and probe pictures; their model calls do not count as rollout."""
+    run.publisher.evaluating()
     with run.stopwatch.phase("eval"), run.model.counter.paused():
         entries = run.evaluator.scores()
         run.publisher.pictures(iteration, run.evaluator.pictures())
@@ -181,6 +202,7 @@ def _evaluate_untrained(run: Run) -> None:
 
 
 def _checkpoint(run: Run, state: TrainState) -> None:
+    started = time.perf_counter()
     with run.stopwatch.phase("checkpoint"):
         run.store.save(state, run.engine.save)
-    run.publisher.checkpointed(state.iteration)
+    run.publisher.checkpointed(state.iteration, time.perf_counter() - started)

@@ -160,7 +160,7 @@ def _optimizer_steps(training: TrainingSpec) -> int:
 def _local_model(training: TrainingSpec) -> ModelFiles | None:
     """Shapes of a model that is in a folder; None for a hub id."""
     key = "spec.training.model.path"
-    path = Path(resolve(training.model.path, key))
+    path = Path(resolve(training.model.path))
     if not path.is_dir():
         if path.is_absolute() or training.model.path.startswith("."):
             raise DataError(f"{key}: there is no folder {path}; give a hub id or a folder in diffusers' layout")
@@ -180,7 +180,7 @@ def _refuse_missing_prompts(training: TrainingSpec) -> None:
     missing = [
         f"{key}: there is no file {path}; give the path of a .txt or .jsonl file"
         for key, path in named.items()
-        if path is not None and not Path(resolve(path, key)).is_file()
+        if path is not None and not Path(resolve(path)).is_file()
     ]
     if missing:
         raise DataError("\n".join(missing))

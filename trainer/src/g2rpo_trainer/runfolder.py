@@ -24,16 +24,6 @@ MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety")
 
 
 @dataclass(frozen=True)
-class TakenUp:
-    """What a run folder already held."""
-
-    attempt: int
-    """Number of this attempt, from 1."""
-    records: list[IterationRecord]
-    """Records that stand, up to the checkpoint."""
-
-
-@dataclass(frozen=True)
 class RunFolder:
     """`<runs>/<job name>`."""
 
@@ -64,13 +54,24 @@ class RunFolder:
                 refuse_other_training(load_job(existing), job, self.path)
             replace_file(existing, dump_job(job).encode())
 
-    def take_up(self, iteration: int) -> TakenUp:
-        """Forget records after `iteration`, whose weights are lost; they will be computed again."""
-        records = read_records(self.metrics) if self.metrics.is_file() else []
-        kept = [record for record in records if record.iteration <= iteration]
+    def next_attempt(self) -> int:
+        """Number of the attempt that begins now, from 1."""
+        return max((record.attempt for record in self.records()), default=0) + 1
+
+    def take_up(self, iteration: int) -> list[IterationRecord]:
+        """Forget records after `iteration`, whose weights are lost and will be computed again; the others."""
+        kept = [record for record in self.records() if record.iteration <= iteration]
         with storage_errors(self.metrics):
             replace_file(self.metrics, "".join(f"{record.model_dump_json()}\n" for record in kept).encode())
-        return TakenUp(max((record.attempt for record in records), default=0) + 1, kept)
+        return kept
+
+    def records(self) -> list[IterationRecord]:
+        """The diary so far.
+
+        Raises:
+            DataError: a line other than a torn last one is damaged.
+        """
+        return read_records(self.metrics) if self.metrics.is_file() else []
 
     def append(self, record: IterationRecord) -> None:
         """Add a record to the diary; it is on the disk when this returns."""

@@ -19,13 +19,13 @@ from g2rpo_trainer.export import export_weights
 from g2rpo_trainer.launch import RankEnvironment
 from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
-from g2rpo_trainer.publish import Publisher
+from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.runfolder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
-def run_job(job: G2RPOJob, place: RankEnvironment, runs: Path, port: int, stop: Callable[[], bool]) -> bool:
+def run_job(job: G2RPOJob, place: RankEnvironment, runs: Path, port: int | None, stop: Callable[[], bool]) -> bool:
     """Train the job in its run folder, from its newest checkpoint if there is one.
 
     Returns:
@@ -35,21 +35,34 @@ def run_job(job: G2RPOJob, place: RankEnvironment, runs: Path, port: int, stop: 
         SpecError, TrainerError: see `__main__` for what each means to a user.
     """
     torch.set_num_threads(1)  # for the CPU: several ranks share its cores
+    hide_progress_bars()
     folder = RunFolder(runs / job.metadata.name)
     if place.rank == 0:
         folder.open(job)
     world = World.join(place)
     world.barrier()
     log_to(folder.path / contract.RUN_LOG, job.metadata.name, place.rank)
-    hide_progress_bars()
-    publisher = Publisher.create(job, folder, lead=place.rank == 0)
-    with publisher.serving(port):
-        built = build(job, world, folder, publisher, stop)
-        done = train(built.run, built.state)
-        if done:
-            _export(job, folder, built, world)
-        publisher.finish(done)
+    lead = place.rank == 0
+    done = _lead(job, folder, world, port, stop) if lead else _train(job, folder, world, Silent(), stop)
     world.leave()
+    return done
+
+
+def _lead(job: G2RPOJob, folder: RunFolder, world: World, port: int | None, stop: Callable[[], bool]) -> bool:
+    publisher = Publisher(job, folder, world.size, folder.next_attempt())
+    with publisher.serving(port):
+        done = _train(job, folder, world, publisher, stop)
+        publisher.finish(done)
+    return done
+
+
+def _train(
+    job: G2RPOJob, folder: RunFolder, world: World, publisher: Publisher | Silent, stop: Callable[[], bool]
+) -> bool:
+    built = build(job, world, folder, publisher, stop)
+    done = train(built.run, built.state)
+    if done:
+        _export(job, folder, built, world)
     return done
 
 

@@ -108,8 +108,8 @@ class Recipe:
 SHIPPED = Recipe(
     seed=7,
     renders_per_number=64,
-    vae=Schedule(steps=800, batch=64, learning_rate=4e-3, warmup_steps=40),
-    flow=Schedule(steps=1500, batch=64, learning_rate=2e-3, warmup_steps=100),
+    vae=Schedule(steps=600, batch=64, learning_rate=4e-3, warmup_steps=40),
+    flow=Schedule(steps=1500, batch=64, learning_rate=4e-3, warmup_steps=100),
     kl_weight=1e-3,
 )
 """The recipe of the shipped folder."""

@@ -7,6 +7,7 @@ which characters it knows is theirs; from frame probabilities to a score is here
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -41,8 +42,12 @@ def package_file(package: str, name: str) -> Path:
     raise FileNotFoundError(f"{name} of the package {package} is not installed")
 
 
+@cache
 def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a network on the CPU with one thread: the ranks of a run share the machine's cores."""
+    """Open a network on the CPU with one thread: the ranks of a run share the machine's cores.
+
+    Two rewards that read with the same network get the same session.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
