@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ from g2rpo_trainer.algorithms.surrogate import UpdateSettings
 from g2rpo_trainer.flow.schedule import shifted_grid
 from g2rpo_trainer.flow.sde import stochastic_step
 from g2rpo_trainer.records import Prompt, PromptBatch, Scores, Transitions
+
+# Examples are the same everywhere, and no clock of a busy machine decides a test.
+settings.register_profile("algorithm", deadline=None, derandomize=True)
+settings.load_profile("algorithm")
 
 Array = NDArray[np.float64]
 Reward = Callable[[Array, int], float]
@@ -70,10 +75,10 @@ class Paper:
 
     @staticmethod
     def standardized(rewards: Array) -> Array:
-        """(R - mean) / std with ddof = 1, of one group."""
+        """(R - mean) / (std + 1e-8) with ddof = 1, of one group."""
         g = len(rewards)
         mean = sum(rewards) / g
-        return (rewards - mean) / math.sqrt(sum((rewards - mean) ** 2) / (g - 1))
+        return (rewards - mean) / (math.sqrt(sum((rewards - mean) ** 2) / (g - 1)) + 1e-8)
 
     @staticmethod
     def draw(shape: Sequence[int], seed: int, iteration: int, slot: int, member: int = -1, step: int = -1) -> Array:
@@ -180,7 +185,7 @@ def _update(options: dict[str, Any]) -> UpdateSettings:
     return UpdateSettings(**{name: options.pop(name, value) for name, value in defaults.items()})
 
 
-def make_g2rpo(steps: int = 8, shift: float = 3.0, **options: Any) -> G2RPO:
+def make_g2rpo(grid_steps: int = 8, shift: float = 3.0, **options: Any) -> G2RPO:
     """G2RPO on a small grid unless told otherwise; fields of the update are options too."""
     update = _update(options)
     defaults: dict[str, Any] = {
@@ -195,10 +200,10 @@ def make_g2rpo(steps: int = 8, shift: float = 3.0, **options: Any) -> G2RPO:
         "advantage_clip": 5.0,
         "zero_variance_tolerance": 1e-6,
     }
-    return G2RPO(grid=shifted_grid(steps, shift), update=update, **(defaults | options))
+    return G2RPO(grid=shifted_grid(grid_steps, shift), update=update, **(defaults | options))
 
 
-def make_flow_grpo(steps: int = 8, shift: float = 3.0, **options: Any) -> FlowGRPO:
+def make_flow_grpo(grid_steps: int = 8, shift: float = 3.0, **options: Any) -> FlowGRPO:
     """Flow-GRPO on a small grid unless told otherwise."""
     update = _update(options)
     defaults: dict[str, Any] = {
@@ -213,7 +218,7 @@ def make_flow_grpo(steps: int = 8, shift: float = 3.0, **options: Any) -> FlowGR
         "advantage_clip": 5.0,
         "zero_variance_tolerance": 1e-6,
     }
-    return FlowGRPO(grid=shifted_grid(steps, shift), update=update, **(defaults | options))
+    return FlowGRPO(grid=shifted_grid(grid_steps, shift), update=update, **(defaults | options))
 
 
 def make_batch(slots: Sequence[int] = (0,), iteration: int = 1) -> PromptBatch:
@@ -254,46 +259,22 @@ def make_drawn(k: int, rows: int = 3, members: int = 4, *, shape: tuple[int, ...
     return Drawn(transitions, x, xi, old, advantage)
 
 
-@pytest.fixture(scope="session")
-def paper() -> type[Paper]:
-    return Paper
+@dataclass(frozen=True)
+class Kit:
+    """What the tests build with."""
+
+    paper: type[Paper] = Paper
+    toy: type[Toy] = Toy
+    small_net: type[SmallNet] = SmallNet
+    scorer: type[Scorer] = Scorer
+    two_rewards: tuple[Reward, Reward] = (wavy, pointed)
+
+    g2rpo = staticmethod(make_g2rpo)
+    flow_grpo = staticmethod(make_flow_grpo)
+    prompt_batch = staticmethod(make_batch)
+    drawn = staticmethod(make_drawn)
 
 
 @pytest.fixture(scope="session")
-def toy() -> type[Toy]:
-    return Toy
-
-
-@pytest.fixture(scope="session")
-def small_net() -> type[SmallNet]:
-    return SmallNet
-
-
-@pytest.fixture(scope="session")
-def scorer() -> type[Scorer]:
-    return Scorer
-
-
-@pytest.fixture(scope="session")
-def two_rewards() -> tuple[Reward, Reward]:
-    return wavy, pointed
-
-
-@pytest.fixture(scope="session")
-def g2rpo() -> Callable[..., G2RPO]:
-    return make_g2rpo
-
-
-@pytest.fixture(scope="session")
-def flow_grpo() -> Callable[..., FlowGRPO]:
-    return make_flow_grpo
-
-
-@pytest.fixture(scope="session")
-def prompt_batch() -> Callable[..., PromptBatch]:
-    return make_batch
-
-
-@pytest.fixture(scope="session")
-def drawn() -> Callable[..., Drawn]:
-    return make_drawn
+def kit() -> Kit:
+    return Kit()

@@ -55,10 +55,10 @@ def test_the_flow_law_has_the_coefficients_of_the_table(row: list[float]) -> Non
 
 @given(laws, steps, etas, states, states)
 def test_a_step_has_the_mean_and_deviation_of_its_law(
-    paper: Any, law: str, k: int, eta: float, x: list[float], v: list[float]
+    kit: Any, law: str, k: int, eta: float, x: list[float], v: list[float]
 ) -> None:
     step = stochastic_step(law, GRID, k, eta)
-    mean, std = paper.moments(law, paper.levels(16, 3.0), k, eta, np.array(x), np.array(v))
+    mean, std = kit.paper.moments(law, kit.paper.levels(16, 3.0), k, eta, np.array(x), np.array(v))
     assert step.std == pytest.approx(std)
     assert step.mean(tensor(x), tensor(v)).numpy() == pytest.approx(mean, abs=1e-11)
 
@@ -91,11 +91,11 @@ def test_without_noise_the_stochastic_step_is_the_euler_step(
 
 @given(sde_laws, steps, etas, states, states)
 def test_the_drift_is_the_velocity_minus_half_the_diffusion_times_the_score(
-    paper: Any, law: str, k: int, eta: float, x: list[float], v: list[float]
+    kit: Any, law: str, k: int, eta: float, x: list[float], v: list[float]
 ) -> None:
     step = stochastic_step(law, GRID, k, eta)
     drift = (step.mean(tensor(x), tensor(v)).numpy() - np.array(x)) / GRID.delta(k, k + 1)
-    diffusion = paper.diffusion(law, paper.levels(16, 3.0), k, eta)
+    diffusion = kit.paper.diffusion(law, kit.paper.levels(16, 3.0), k, eta)
     score = path.score_from_velocity(tensor(x), tensor(v), GRID.sigmas[k]).numpy()
     assert drift == pytest.approx(np.array(v) - 0.5 * diffusion**2 * score, abs=1e-9)
 
@@ -154,10 +154,10 @@ def test_the_log_probability_is_the_mean_gaussian_log_density_over_the_elements(
 
 
 @given(sde_laws, steps, etas)
-def test_the_divergence_has_its_closed_form_for_the_diffusions(paper: Any, law: str, k: int, eta: float) -> None:
+def test_the_divergence_has_its_closed_form_for_the_diffusions(kit: Any, law: str, k: int, eta: float) -> None:
     rng = np.random.default_rng(k)
     v, reference = rng.standard_normal((2, 2, 7))
-    s, t, width = paper.diffusion(law, paper.levels(16, 3.0), k, eta), GRID.sigmas[k], -GRID.delta(k, k + 1)
+    s, t, width = kit.paper.diffusion(law, kit.paper.levels(16, 3.0), k, eta), GRID.sigmas[k], -GRID.delta(k, k + 1)
     expected = width / 2 * (s * (1 - t) / (2 * t) + 1 / s) ** 2 * ((v - reference) ** 2).mean(axis=1)
     answer = stochastic_step(law, GRID, k, eta).kl(tensor(v), tensor(reference), event_dims=1)
     assert answer.numpy() == pytest.approx(expected)
@@ -165,10 +165,10 @@ def test_the_divergence_has_its_closed_form_for_the_diffusions(paper: Any, law: 
 
 @pytest.mark.parametrize("law", ["Flow", "Dance", "CPS"])
 @pytest.mark.parametrize("k", [0, 1, 7, 14])
-def test_the_divergence_is_the_integral_that_defines_it(paper: Any, law: str, k: int) -> None:
+def test_the_divergence_is_the_integral_that_defines_it(kit: Any, law: str, k: int) -> None:
     x, v, reference = 0.3, 0.8, -0.4
-    levels = paper.levels(16, 3.0)
-    (m1, std), (m2, _) = (paper.moments(law, levels, k, 0.7, np.array(x), np.array(u)) for u in (v, reference))
+    levels = kit.paper.levels(16, 3.0)
+    (m1, std), (m2, _) = (kit.paper.moments(law, levels, k, 0.7, np.array(x), np.array(u)) for u in (v, reference))
     p, q = stats.norm(float(m1), std), stats.norm(float(m2), std)
     expected, _ = integrate.quad(lambda y: p.pdf(y) * (p.logpdf(y) - q.logpdf(y)), m1 - 9 * std, m1 + 9 * std)
     answer = stochastic_step(law, GRID, k, 0.7).kl(tensor([v]), tensor([reference]), event_dims=1)
