@@ -249,7 +249,7 @@ def _memory_section(plan: Plan) -> tuple[str, list[Row]]:
         ("VAE", parts.vae, ""),
         ("text encoders", parts.text_encoders, ""),
         ("rollout latents", parts.rollout, ""),
-        ("together", parts.total, "and activations, which are not estimated: they grow with the maxBatch settings"),
+        ("together", parts.total, "without activations, which grow with the maxBatch settings"),
     )
     return "memory of a rank", [(label, _bytes(size), remark) for label, size, remark in rows if size]
 

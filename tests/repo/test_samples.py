@@ -1,0 +1,142 @@
+"""Every sample is a job that can be run as it is, and says what it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.job import G2RPOJob
+from g2rpo_api.parse import dump_job, load_job, parse_job
+from g2rpo_api.training import BUILTIN_MODELS, BUILTIN_PROMPTS
+from g2rpo_trainer.plan import describe, plan
+from g2rpo_trainer.resources import SHIPPED
+
+FOLDER = Path(__file__).resolve().parents[2] / "manifests" / "samples"
+SAMPLES = sorted(FOLDER.glob("*.yaml"))
+METHODS = {
+    "miniature-g2rpo": "2510.01982",
+    "miniature-flow-grpo": "2505.05470",
+    "miniature-dance-grpo": "2505.07818",
+    "miniature-mix-grpo": "2507.21802",
+}
+
+
+def sample(name: str) -> G2RPOJob:
+    """A sample by its name."""
+    return load_job(FOLDER / f"{name}.yaml")
+
+
+def flow_grpo(name: str) -> FlowGRPOSettings:
+    """FlowGRPO settings of a sample."""
+    settings = sample(name).spec.training.algorithm.settings
+    assert isinstance(settings, FlowGRPOSettings)
+    return settings
+
+
+def test_the_methods_are_there() -> None:
+    assert set(METHODS) <= {path.stem for path in SAMPLES}
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_is_a_job_named_like_its_file(path: Path) -> None:
+    assert load_job(path).metadata.name == path.stem
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_resolves_to_itself(path: Path) -> None:
+    job = load_job(path)
+    assert parse_job(dump_job(job)) == job
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_is_written_in_one_style(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"[ \t]+$", text, flags=re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 110
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_readers_of_yaml_1_1_see_the_same_job(path: Path) -> None:
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert parse_job(data) == load_job(path), "kubectl reads YAML 1.1: write 1.0e-4, not 1e-4"
+
+
+@pytest.mark.parametrize(("name", "paper"), METHODS.items())
+def test_a_sample_begins_with_what_it_is(name: str, paper: str) -> None:
+    first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert f"arXiv {paper}" in first
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_sample_can_be_planned_where_nothing_was_downloaded(name: str) -> None:
+    counted = plan(sample(name))
+    assert counted.footprint is not None
+    assert counted.footprint.total < 500e6, "the miniature fits anywhere"
+    assert describe(counted).startswith(f"{name}: ")
+
+
+def task(name: str) -> dict[str, Any]:
+    """What a sample is asked to do, whatever the method and its optimizer."""
+    training = sample(name).spec.training
+    return {part: getattr(training, part) for part in ("seed", "model", "prompts", "sampling", "rewards", "evaluation")}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_compared_on_the_same_task(name: str) -> None:
+    assert task(name) == task("miniature-g2rpo")
+
+
+def test_the_quickstart() -> None:
+    job = sample("miniature-g2rpo")
+    training = job.spec.training
+    assert (job.spec.workers.nodes, job.spec.workers.processes_per_node) == (1, 2)
+    assert (training.model.path, training.model.max_sequence_length) == ("builtin:miniature", 8)
+    assert (training.sampling.height, training.sampling.width, training.sampling.shift) == (16, 32, 1.0)
+    assert isinstance(training.algorithm.settings, G2RPOSettings)
+    assert [(reward.type, reward.role) for reward in training.rewards] == [
+        ("PaddleOCR", "Train"),
+        ("DdddOCR", "HeldOut"),
+    ]
+    assert training.prompts.path == "builtin:numbers"
+    assert training.evaluation.prompts_path == "builtin:numbers-heldout"
+
+
+def test_g2rpo_explores_one_step_at_a_time_with_its_published_law() -> None:
+    settings = sample("miniature-g2rpo").spec.training.algorithm.settings
+    assert isinstance(settings, G2RPOSettings)
+    assert (settings.noise.law, settings.noise.level) == ("Flow", 0.7)
+    assert (settings.update, settings.advantage_clip, settings.kl_beta) == ("PerStep", 5.0, 0.0)
+    assert settings.first_stochastic_step == 0
+
+
+def test_flow_grpo_has_its_published_settings() -> None:
+    settings = flow_grpo("miniature-flow-grpo")
+    assert (settings.group_size, settings.initial_noise, settings.window) == (24, "PerMember", None)
+    assert (settings.noise.law, settings.noise.level, settings.train_fraction) == ("Flow", 0.7, 1.0)
+
+
+def test_dance_grpo_has_its_published_settings() -> None:
+    settings = flow_grpo("miniature-dance-grpo")
+    assert (settings.group_size, settings.initial_noise, settings.window) == (12, "Shared", None)
+    assert (settings.noise.law, settings.noise.level, settings.train_fraction) == ("Dance", 0.3, 0.6)
+
+
+def test_mix_grpo_has_its_published_settings() -> None:
+    settings = flow_grpo("miniature-mix-grpo")
+    assert (settings.group_size, settings.initial_noise, settings.train_fraction) == (12, "Shared", 1.0)
+    assert settings.window is not None
+    assert (settings.window.size, settings.window.move_every_iterations, settings.window.stride) == (4, 25, 1)
+    assert (settings.noise.law, settings.noise.level) == ("Flow", 0.7)
+
+
+def test_what_ships_is_what_a_job_may_name() -> None:
+    assert set(SHIPPED) == {*BUILTIN_MODELS, *BUILTIN_PROMPTS}
+    assert all(path.exists() for path in SHIPPED.values())
