@@ -63,7 +63,8 @@ def test_only_training_numbers_are_drawn() -> None:
 
 
 def test_renders_are_legible_to_both_readers() -> None:
-    texts = sum(numbers(), [])
+    training, unseen = numbers()
+    texts = training + unseen
     legibility = read(render_batch(texts, Random(5)), texts)
     assert legibility.likelihood > 0.99
     assert legibility.exact > 0.98

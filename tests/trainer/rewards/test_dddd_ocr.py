@@ -9,9 +9,10 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw, ImageFont
+
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards.dddd_ocr import DdddOCR, reader_input
-from PIL import Image, ImageDraw, ImageFont
 
 SIZES = [(16, 32), (64, 128), (40, 90)]
 

@@ -7,6 +7,7 @@ from itertools import groupby, product
 import numpy as np
 import pytest
 import torch
+
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards.onnx import BLANK, TextScorer, likelihood, merge, package_file, target_texts
 

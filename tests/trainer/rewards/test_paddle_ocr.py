@@ -10,10 +10,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw, ImageFont
+
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards.onnx import target_texts
 from g2rpo_trainer.rewards.paddle_ocr import PaddleOCR, recogniser_input
-from PIL import Image, ImageDraw, ImageFont
 
 WORDS = ["47", "90", "33", "Granular", "Sun 21", "16/32"]
 
