@@ -227,7 +227,7 @@ def page_svg(figure: Figure, name: str, title: str) -> str:
     body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
     body = own_ids(re.sub(r"\s*\n\s*", "\n", body), name)
     body = colored(body, {color: f"var(--{color})" for color in LIGHT})
-    label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    label = title.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     head = f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg">'
     return re.sub(r"<svg.*?>", lambda _: head, body, count=1, flags=re.DOTALL).replace("xlink:href", "href").strip()
 

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
-from torch import Tensor
 
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.storage import replace_file, storage_errors
+
+if TYPE_CHECKING:  # a report is written again without torch's seconds
+    from torch import Tensor
 
 CHUNK = "g2rpo-probes"
 """Keyword of the PNG's text chunk: JSON with captions, boxes (x, y, width, height) and scale."""

@@ -192,7 +192,7 @@ def _seconds(records: Records) -> Chart:
     for index, (label, heights) in enumerate(_stack(groups)):
         if any(height > 0 for height in heights):
             color = SERIES[index]
-            canvas.axes.bar(x, heights, width, bottom, color=placeholder(color), linewidth=0, gid=f"phase-{index}")
+            canvas.axes.bar(x, heights, width, bottom, color=placeholder(color), linewidth=0)
             canvas.legend.append(LegendEntry(label, color, "area"))
             bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     return canvas.chart("Seconds per iteration", "Where the wall time of an iteration goes.")

@@ -110,7 +110,7 @@ def totals(records: Records) -> list[tuple[str, str]]:
 
 def duration(seconds: float) -> str:
     """12.3 s, 4 min 05 s, 3 h 20 min, 2 d 4 h."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

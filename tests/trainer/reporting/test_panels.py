@@ -1,0 +1,185 @@
+"""The charts of a report: the numbers of the records, at the right height, in the right chart."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from g2rpo_trainer.charts import Chart
+from g2rpo_trainer.panels import health_charts, reward_charts, time_charts
+
+DECLARED = {"ocr": "train", "reader": "heldout"}
+
+
+def by_name(charts: list[Chart]) -> dict[str, Chart]:
+    return {chart.name: chart for chart in charts}
+
+
+def group(chart: Chart, gid: str) -> str:
+    """The markup of one curve."""
+    start = chart.svg.index(f'id="{chart.name}-{gid}"')
+    depth, end = 1, start
+    for tag in re.finditer(r"<g\b|</g>", chart.svg[start:]):
+        depth += 1 if tag.group() == "<g" else -1
+        end = start + tag.start()
+        if depth == 0:
+            break
+    return chart.svg[start:end]
+
+
+def corners(chart: Chart, gid: str) -> list[tuple[float, float]]:
+    path = re.search(r'<path d="([^"]+)"', group(chart, gid))
+    assert path is not None
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML] ([\d.-]+) ([\d.-]+)", path.group(1))]
+
+
+def markers(chart: Chart, gid: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.-]+)" y="([\d.-]+)"', group(chart, gid))]
+
+
+def same_shape(units: list[float], values: list[float]) -> bool:
+    """Whether the units are one linear map of the values, read upwards."""
+    low, high = values.index(min(values)), values.index(max(values))
+    scale = (units[high] - units[low]) / (values[high] - values[low])
+    return scale < 0 and all(
+        unit == pytest.approx(units[low] + scale * (value - values[low]), abs=2e-3)
+        for unit, value in zip(units, values, strict=True)
+    )
+
+
+def test_every_reward_has_its_chart_and_trained_ones_their_branches(make: Any) -> None:
+    charts = reward_charts(make.rising_run(), DECLARED)
+    assert [chart.name for chart in charts] == ["reward-ocr", "reward-reader", "branches-ocr"]
+    assert [chart.title for chart in charts] == ["ocr (trained)", "reader (held out)", "ocr by granularity"]
+
+
+def test_legends_name_what_is_drawn(make: Any) -> None:
+    charts = by_name(reward_charts(make.rising_run(), DECLARED))
+    assert [entry.label for entry in charts["reward-ocr"].legend] == [
+        "rollout pictures, smoothed", "evaluation, fixed prompts", "evaluation, unseen prompts",
+    ]  # fmt: skip
+    assert [entry.label for entry in charts["reward-reader"].legend] == [
+        "evaluation, fixed prompts", "evaluation, unseen prompts",
+    ]  # fmt: skip
+    assert [entry.label for entry in charts["branches-ocr"].legend] == ["granularity 1", "granularity 2"]
+
+
+def test_evaluations_are_drawn_at_their_scores(make: Any) -> None:
+    records = make.rising_run()
+    evaluated = [record for record in records if record.evaluation]
+    chart = by_name(reward_charts(records, DECLARED))["reward-reader"]
+    units = [y for gid in ("eval", "unseen") for _, y in markers(chart, gid)]
+    values = [r.evaluation[split].rewards["reader"].mean for split in (0, 1) for r in evaluated]
+    assert same_shape(units, values)
+
+
+def test_hits_and_misses_have_percentages_and_scores_do_not(make: Any) -> None:
+    charts = by_name(reward_charts(make.rising_run(), DECLARED))
+    assert re.search(r">20 %</text>", charts["reward-reader"].svg)
+    assert "%" not in charts["reward-ocr"].svg
+
+
+def test_a_smoothed_straight_rise_is_that_rise(make: Any) -> None:
+    records = make.rising_run()
+    chart = by_name(reward_charts(records, DECLARED))["branches-ocr"]
+    first, second = (dict(markers(chart, f"g{stride}-raw")) for stride in (1, 2))
+    assert len(first) == 40
+    for gid, raw in (("g1", first), ("g2", second)):
+        (x0, y0), *_, (x1, y1) = corners(chart, gid)
+        assert (raw[x0], raw[x1]) == (pytest.approx(y0, abs=1e-3), pytest.approx(y1, abs=1e-3))
+
+
+def test_granularities_are_in_the_order_of_numbers(make: Any) -> None:
+    branch = {"10": 0.1, "2": 0.2, "1": 0.3}
+    records = [make.record(i, rewards=[make.reward("ocr", None, branch)]) for i in (1, 2)]
+    labels = [entry.label for entry in by_name(reward_charts(records, {}))["branches-ocr"].legend]
+    assert labels == ["granularity 1", "granularity 2", "granularity 10"]
+
+
+def test_later_attempts_are_marked_on_every_chart(make: Any) -> None:
+    records = make.rising_run()
+    charts = [*reward_charts(records, DECLARED), *health_charts(records), *time_charts(records)]
+    for chart in charts:
+        assert f'id="{chart.name}-attempt-2"' in chart.svg
+        assert ">attempt 2</text>" in chart.svg
+
+
+def test_an_attempt_begins_between_two_iterations(make: Any) -> None:
+    records = make.rising_run()
+    chart = by_name(reward_charts(records, DECLARED))["branches-ocr"]
+    at = {round(x): None for x, _ in markers(chart, "g1-raw")}
+    line = corners(chart, "attempt-2")[0][0]
+    before, after = sorted(at)[23], sorted(at)[24]
+    assert before < line < after
+
+
+def test_health_needs_an_update(make: Any) -> None:
+    assert health_charts([make.record(0)]) == []
+    names = [chart.name for chart in health_charts([make.record(0), make.record(1)])]
+    assert names == ["ratio", "drift", "clip", "kl", "gradient", "signal", "advantage", "incidents"]
+
+
+def test_each_step_has_a_line_at_its_drift(make: Any) -> None:
+    records = [make.record(i, policy=make.policy(k=3)) for i in range(1, 9)]
+    chart = by_name(health_charts(records))["drift"]
+    assert [entry.label for entry in chart.legend] == ["k = 0", "k = 1", "k = 2"]
+    assert same_shape([corners(chart, f"k{k}")[0][1] for k in range(3)], [0.001, 0.002, 0.003])
+
+
+def test_ratios_are_drawn_as_distance_from_1_with_their_spread(make: Any) -> None:
+    means = [1.0, 1.002, 0.999, 1.001]
+    records = [make.record(i, policy=make.policy(ratio_mean=mean, ratio_std=0.003)) for i, mean in enumerate(means, 1)]
+    chart = by_name(health_charts(records))["ratio"]
+    line = [y for _, y in corners(chart, "mean")]
+    outline = re.search(r' d="([^"]+)"', group(chart, "band"))
+    assert outline is not None
+    (_, shift), *_ = markers(chart, "band")
+    band = [shift + float(y) for y in re.findall(r"[ML] [\d.-]+ ([\d.-]+)", outline.group(1))]
+    assert same_shape([*line, min(band), max(band)], [mean - 1 for mean in means] + [0.002 + 0.003, -0.001 - 0.003])
+
+
+@pytest.mark.parametrize(("changes", "labels"), [
+    ({}, ["cells without variance"]),
+    ({"skipped_groups": 2}, ["cells without variance", "groups skipped: a reward failed"]),
+])  # fmt: skip
+def test_incidents_are_listed_when_there_are_any(make: Any, changes: dict[str, int], labels: list[str]) -> None:
+    chart = by_name(health_charts([make.record(1), make.record(2, **changes)]))["incidents"]
+    assert [entry.label for entry in chart.legend] == labels
+
+
+def test_skipped_steps_are_incidents(make: Any) -> None:
+    chart = by_name(health_charts([make.record(1), make.record(2, policy=make.policy(nonfinite_steps=1))]))["incidents"]
+    assert chart.legend[-1].label == "steps skipped: not finite"
+
+
+def bar_heights(chart: Chart) -> list[float]:
+    """Heights of the bars in the chart, in units, in the order of drawing; the ground of the chart is no bar."""
+    outlines = re.findall(r'<path d="M ([^"]+) \nz\n"|<path d="M ([^"]+)z\n"', chart.svg)
+    heights = []
+    for outline in outlines:
+        y = [float(corner.split()[1]) for corner in "".join(outline).strip().split("\nL ")]
+        heights.append(max(y) - min(y))
+    return [height for height in heights if 0 < height < 150]
+
+
+def test_bars_are_the_seconds_of_the_phases(make: Any) -> None:
+    seconds = [{"rollout": 1.0, "reward": 0.5, "train": 0.25}, {"rollout": 2.0, "reward": 0.5, "eval": 3.0}]
+    records = [make.record(i, seconds=s, step_seconds=sum(s.values()) + 0.25) for i, s in enumerate(seconds, 1)]
+    chart = by_name(time_charts(records))["seconds"]
+    assert [entry.label for entry in chart.legend] == ["rollout (model)", "reward", "update", "evaluation", "other"]
+    heights = bar_heights(chart)
+    expected = [1.0, 2.0, 0.5, 0.5, 0.25, 3.0, 0.25, 0.25]
+    assert [height / heights[0] for height in heights] == pytest.approx(expected, rel=1e-3)
+
+
+def test_speed_charts_need_an_iteration(make: Any) -> None:
+    assert time_charts([make.record(0)]) == []
+    charts = by_name(time_charts([make.record(1, images=200), make.record(2, images=300), make.record(3, images=400)]))
+    assert same_shape([y for _, y in markers(charts["speed-images"], "rate-raw")], [200 / 2, 300 / 2, 400 / 2])
+    assert "speed-calls" in charts
+
+
+def test_a_run_without_any_score_has_no_reward_chart(make: Any) -> None:
+    assert reward_charts([make.record(0)], {"ocr": "train"}) == []

@@ -1,0 +1,279 @@
+"""Metrics, progress and health as a scraper and a kubelet see them, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import math
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from g2rpo_trainer.endpoint import Endpoint
+from g2rpo_trainer.progress import RunInfo
+from g2rpo_trainer.telemetry import PREFIX, Telemetry
+
+RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4, attempt=3)
+STALL = 60.0
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+NAMES = {
+    "info", "iteration", "iterations_total", "eta_seconds", "last_step_timestamp_seconds", "learning_rate", "grad_norm",
+    "loss", "reward_mean", "reward_std", "reward_min", "reward_max", "zero_std_group_ratio", "group_std_mean",
+    "advantage_mean", "advantage_std", "advantage_absmax", "advantage_clipped_ratio", "ratio_mean", "ratio_std",
+    "clip_ratio", "approx_kl", "step_reward_std", "step_clip_ratio", "step_loss", "step_ratio_absdev",
+    "step_duration_seconds_bucket", "step_duration_seconds_count", "step_duration_seconds_sum",
+    "phase_duration_seconds",
+    "images_total", "nfe_total", "nonfinite_steps_total", "restarts_total",
+    "checkpoint_last_success_timestamp_seconds", "checkpoint_duration_seconds",
+}  # fmt: skip
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def telemetry(clock: Clock) -> Telemetry:
+    return Telemetry(RUN, STALL, clock)
+
+
+@pytest.fixture
+def endpoint(telemetry: Telemetry) -> Iterator[Endpoint]:
+    served = telemetry.serve(0, "127.0.0.1")
+    yield served
+    served.close()
+
+
+def get(endpoint: Endpoint, path: str, accept: str = "*/*") -> tuple[int, str, str]:
+    """Status, content type and text."""
+    request = urllib.request.Request(f"http://127.0.0.1:{endpoint.port}{path}", headers={"Accept": accept})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Content-Type"], error.read().decode()
+
+
+def scrape(endpoint: Endpoint) -> Samples:
+    """Every sample by name without prefix and by labels."""
+    families = text_string_to_metric_families(get(endpoint, "/metrics")[2])
+    return {
+        (sample.name.removeprefix(PREFIX), tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def labels(**values: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(values.items()))
+
+
+def test_names_are_those_that_dashboards_use(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    for record in make.rising_run(10, 5):
+        telemetry.observe(record, 1.0)
+    telemetry.observe_checkpoint(10, 1.7e9, 0.5)
+    text = get(endpoint, "/metrics")[2]
+    assert {name for name, _ in scrape(endpoint)} == NAMES
+    assert all(line.startswith((f"# HELP {PREFIX}", f"# TYPE {PREFIX}", PREFIX)) for line in text.splitlines())
+
+
+def test_before_the_first_iteration_unknown_numbers_are_nan(endpoint: Endpoint) -> None:
+    samples = scrape(endpoint)
+    assert samples["iteration", ()] == 0
+    assert samples["iterations_total", ()] == 40
+    assert samples["restarts_total", ()] == 2
+    assert samples["info", labels(job_name="numbers", attempt="3", world_size="2")] == 1
+    for name in ("grad_norm", "eta_seconds", "checkpoint_last_success_timestamp_seconds", "ratio_mean"):
+        assert math.isnan(samples[name, ()])
+
+
+def test_an_iteration_is_reported(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    record = make.record(
+        7,
+        groups=8, zero_variance_groups=4, step_seconds=2.0,
+        policy=make.policy(k=2, clip_low=0.02, clip_high=0.03, grad_norm=0.7, loss=-0.2, kl_loss=0.1),
+    )  # fmt: skip
+    telemetry.observe(record, 66.0)
+    samples = scrape(endpoint)
+    expected = {
+        ("iteration", ()): 7,
+        ("eta_seconds", ()): 66.0,
+        ("last_step_timestamp_seconds", ()): record.time,
+        ("learning_rate", ()): 1e-4,
+        ("grad_norm", ()): 0.7,
+        ("loss", labels(term="surrogate")): -0.2,
+        ("loss", labels(term="kl")): 0.1,
+        ("clip_ratio", labels(side="low")): 0.02,
+        ("clip_ratio", labels(side="high")): 0.03,
+        ("approx_kl", ()): 1e-6,
+        ("ratio_std", ()): 0.01,
+        ("advantage_absmax", ()): 4.0,
+        ("advantage_clipped_ratio", ()): 0.01,
+        ("zero_std_group_ratio", ()): 4 / (8 * 4),
+        ("group_std_mean", ()): pytest.approx((0.1 + 1.1) / 2),
+        ("step_reward_std", labels(k="1")): 1.1,
+        ("step_ratio_absdev", labels(k="0")): 0.001,
+        ("step_clip_ratio", labels(k="0")): 0.2,
+        ("step_loss", labels(k="1")): -0.1,
+        ("phase_duration_seconds", labels(phase="rollout")): 1.0,
+        ("phase_duration_seconds", labels(phase="eval")): 0.0,
+    }
+    assert {key: samples[key] for key in expected} == expected
+
+
+def test_rewards_have_role_split_and_granularity(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.rising_run(10, 5)[10], 0.0)
+    samples = scrape(endpoint)
+    means = {key[1]: value for key, value in samples.items() if key[0] == "reward_mean"}
+    assert means == {
+        labels(reward="ocr", role="train", split="anchor", granularity=""): pytest.approx(0.7),
+        labels(reward="ocr", role="train", split="branch", granularity="1"): pytest.approx(0.68),
+        labels(reward="ocr", role="train", split="branch", granularity="2"): pytest.approx(0.6),
+        labels(reward="ocr", role="train", split="eval", granularity=""): pytest.approx(0.7),
+        labels(reward="ocr", role="train", split="unseen", granularity=""): pytest.approx(0.5),
+        labels(reward="reader", role="heldout", split="eval", granularity=""): pytest.approx(0.4),
+        labels(reward="reader", role="heldout", split="unseen", granularity=""): pytest.approx(0.4),
+    }
+    anchor = labels(reward="ocr", role="train", split="anchor", granularity="")
+    assert [samples[f"reward_{name}", anchor] for name in ("std", "min", "max")] == [0.3, 0.0, 1.0]
+
+
+def test_counters_add_up(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.record(0, step_seconds=30.0), None)
+    for i in (1, 2, 3):
+        telemetry.observe(
+            make.record(i, images=200, model_calls=1000, step_seconds=2.0, policy=make.policy(nonfinite_steps=i - 1)),
+            1.0,
+        )
+    samples = scrape(endpoint)
+    assert samples["images_total", ()] == 600
+    assert samples["nfe_total", ()] == 3000
+    assert samples["nonfinite_steps_total", ()] == 0 + 1 + 2
+    assert samples["step_duration_seconds_count", ()] == 3
+    assert samples["step_duration_seconds_sum", ()] == 6.0
+    assert samples["step_duration_seconds_bucket", labels(le="1.0")] == 0
+    assert samples["step_duration_seconds_bucket", labels(le="2.5")] == 3
+
+
+def test_phases_of_an_earlier_iteration_do_not_linger(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.record(1, seconds={"rollout": 1.0, "eval": 9.0}), 1.0)
+    telemetry.observe(make.record(2, seconds={"rollout": 1.0}), 1.0)
+    assert scrape(endpoint)["phase_duration_seconds", labels(phase="eval")] == 0.0
+
+
+def test_steps_beyond_sixteen_have_no_series(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.record(1, policy=make.policy(k=40)), 1.0)
+    found = {dict(key[1])["k"] for key in scrape(endpoint) if key[0] == "step_loss"}
+    assert found == {str(k) for k in range(16)}
+
+
+def test_a_gradient_that_is_no_number_is_told_as_such(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.record(1, policy=make.policy(grad_norm=math.nan, ratio_mean=math.inf)), None)
+    samples = scrape(endpoint)
+    assert math.isnan(samples["grad_norm", ()])
+    assert samples["ratio_mean", ()] == math.inf
+    assert math.isnan(samples["eta_seconds", ()])
+
+
+def test_checkpoints_are_reported(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe_checkpoint(20, 1.7e9, 0.75)
+    samples = scrape(endpoint)
+    assert samples["checkpoint_last_success_timestamp_seconds", ()] == 1.7e9
+    assert samples["checkpoint_duration_seconds", ()] == 0.75
+    assert json.loads(get(endpoint, "/progress")[2])["checkpoint"] == {"iteration": 20, "time": 1.7e9}
+
+
+def test_a_resumed_run_shows_where_it_stands_and_counts_anew(
+    make: Any, telemetry: Telemetry, endpoint: Endpoint
+) -> None:
+    telemetry.resume(make.rising_run()[:21], attempt=5)
+    samples = scrape(endpoint)
+    assert samples["iteration", ()] == 20
+    assert samples["images_total", ()] == 0
+    assert samples["restarts_total", ()] == 4
+    assert [key[1] for key in samples if key[0] == "info"] == [labels(job_name="numbers", attempt="5", world_size="2")]
+    progress = json.loads(get(endpoint, "/progress")[2])
+    assert (progress["iteration"], progress["attempt"], len(progress["curve"])) == (20, 5, 20)
+    telemetry.observe(make.rising_run()[21], 1.0)
+    assert scrape(endpoint)["images_total", ()] == 200
+
+
+def test_a_fresh_run_resumes_from_nothing(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.resume([])
+    assert scrape(endpoint)["restarts_total", ()] == 2
+    assert json.loads(get(endpoint, "/progress")[2])["iteration"] == 0
+
+
+def test_scrapers_may_ask_for_openmetrics(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.record(1), 1.0)
+    status, content_type, text = get(endpoint, "/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert status == 200
+    assert content_type.startswith("application/openmetrics-text")
+    assert PREFIX + "images" in {family.name for family in parse_openmetrics(text)}
+    assert get(endpoint, "/metrics")[1].startswith("text/plain; version=")
+
+
+def test_progress_is_json(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.enter("training")
+    for record in make.rising_run()[:31]:
+        telemetry.observe(record, 20.0)
+    status, content_type, text = get(endpoint, "/progress")
+    content = json.loads(text)
+    assert (status, content_type) == (200, "application/json")
+    assert (content["job"], content["iteration"], content["etaSeconds"]) == ("numbers", 30, 20.0)
+    assert (content["phase"], content["attempt"]) == ("training", 3)
+    assert [reward["name"] for reward in content["rewards"]] == ["ocr", "reader"]
+
+
+def test_health_follows_the_beat_of_the_loop(make: Any, telemetry: Telemetry, endpoint: Endpoint, clock: Clock) -> None:
+    assert get(endpoint, "/healthz")[::2] == (200, "ok\n")
+    telemetry.enter("training")
+    clock.now += STALL
+    assert get(endpoint, "/healthz")[0] == 200
+    clock.now += 1
+    status, _, reason = get(endpoint, "/healthz")
+    assert (status, reason) == (503, "no sign of life for 61 s while training; the limit is 60 s\n")
+    for beat in (
+        telemetry.heartbeat,
+        lambda: telemetry.observe(make.record(1), 1.0),
+        lambda: telemetry.enter("evaluating"),
+    ):
+        clock.now += 100 * STALL
+        assert get(endpoint, "/healthz")[0] == 503
+        beat()
+        assert get(endpoint, "/healthz")[0] == 200
+
+
+def test_a_finished_run_is_healthy(telemetry: Telemetry, endpoint: Endpoint, clock: Clock) -> None:
+    telemetry.enter("finished")
+    clock.now += 100 * STALL
+    assert get(endpoint, "/healthz")[0] == 200
+
+
+def test_nothing_is_registered_globally(telemetry: Telemetry) -> None:
+    Telemetry(RUN, STALL)
+    assert not [metric.name for metric in REGISTRY.collect() if metric.name.startswith(PREFIX)]
+    assert telemetry.registry is not REGISTRY
+
+
+def test_a_taken_port_is_an_os_error(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    with pytest.raises(OSError, match=rf"port {endpoint.port} .*--port 0, which picks a free one"):
+        telemetry.serve(endpoint.port, "127.0.0.1")
