@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from g2rpo_trainer.checkpoint import (
     LATEST,
     MANIFEST,

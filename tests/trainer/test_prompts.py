@@ -4,11 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.prompts import iteration_batch, load_prompts
 from g2rpo_trainer.records import Prompt
-from hypothesis import given
-from hypothesis import strategies as st
 
 KEY = "spec.training.prompts.path"
 PROMPTS = tuple(Prompt(i, f"prompt {i}", {}) for i in range(7))

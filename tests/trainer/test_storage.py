@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from g2rpo_trainer.errors import StorageError
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
 

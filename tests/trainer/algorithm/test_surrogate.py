@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -185,8 +186,6 @@ def test_the_surrogate_is_ppos_by_cases(kit: Any, advantage: float, log_ratio: f
 @pytest.mark.parametrize("k", [0, 7])
 def test_a_used_up_transition_moves_no_weight(kit: Any, k: int, ln_r: float, sign: int, alive: bool) -> None:
     """The old densities are set so that every ratio is exp(ln_r eps), at the published clip range."""
-    from dataclasses import replace
-
     sample = kit.drawn(k)
     v = parameter(sample.old)
     lifted = sample.transitions.log_prob - ln_r * EPS
@@ -310,3 +309,19 @@ def test_the_statistics_are_of_the_chunk_and_carry_no_graph(kit: Any) -> None:
         y = old + std * sample.xi[n, i]
         expected = math.exp(kit.paper.log_density(y, new, std) - kit.paper.log_density(y, old, std))
         assert float(loss.stats.ratio[n, i]) == pytest.approx(expected)
+
+
+def test_float32_resolves_the_ratio_of_a_full_size_latent_far_below_the_clip_range(kit: Any) -> None:
+    """2025 tokens of 64 channels; the clip range is 1e-4."""
+    sample = kit.drawn(1, rows=1, members=2, shape=(2025, 64))
+    moved = sample.old + 0.005 * sample.xi[:, 0]
+    single = replace(
+        sample.transitions,
+        **{name: getattr(sample.transitions, name).float() for name in ("x", "x_next", "log_prob", "advantage")},
+    )
+    ratios = []
+    for rows, v in ((sample.transitions, moved), (single, moved.astype(np.float32))):
+        (loss,) = losses(constant(torch.from_numpy(v), kit.toy), GRID, (rows,), settings())
+        ratios.append(loss.stats.ratio.double().numpy())
+    assert np.abs(ratios[0] - 1).max() > EPS
+    assert ratios[1] == pytest.approx(ratios[0], abs=EPS / 50)

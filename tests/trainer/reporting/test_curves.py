@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from g2rpo_trainer.charts import LIGHT, PLACEHOLDERS
 from g2rpo_trainer.curves import read_records, write_curve_csv, write_curve_svg
 from g2rpo_trainer.errors import DataError, StorageError
 from g2rpo_trainer.journal import IterationRecord
@@ -187,6 +188,36 @@ def test_raw_points_are_all_there(make: Any, tmp_path: Path) -> None:
     write_curve_svg(make.rising_run(), tmp_path / "curve.svg")
     assert len(drawn(tmp_path / "curve.svg", "ocr-raw")) == 40
     assert len(drawn(tmp_path / "curve.svg", "ocr-smooth")) >= 2
+
+
+def style(path: Path, gid: str) -> str:
+    """How the line of a curve is drawn."""
+    group = next(element for element in ET.parse(path).iter(f"{SVG}g") if element.get("id") == gid)
+    return group.findall(f"{SVG}path")[0].get("style", "")
+
+
+def test_held_out_rewards_are_dashed_and_trained_ones_are_not(make: Any, tmp_path: Path) -> None:
+    write_curve_svg(make.rising_run(), tmp_path / "curve.svg")
+    assert "dasharray" in style(tmp_path / "curve.svg", "reader-eval")
+    assert "dasharray" not in style(tmp_path / "curve.svg", "ocr-eval")
+    assert style(tmp_path / "curve.svg", "ocr-smooth") != style(tmp_path / "curve.svg", "reader-eval")
+
+
+def test_the_picture_has_a_white_ground_and_real_colours(make: Any, tmp_path: Path) -> None:
+    write_curve_svg(make.rising_run(), tmp_path / "curve.svg")
+    text = (tmp_path / "curve.svg").read_text()
+    ground = re.search(r'<path d="M 0 400 \nL 800 400[^"]*" style="fill: (#\w+)', text)
+    assert ground is not None
+    assert ground.group(1) == "#ffffff"
+    assert LIGHT["s1"] in text
+    assert not [color for color in PLACEHOLDERS.values() if color in text]
+
+
+def test_a_long_run_is_a_small_picture(make: Any, tmp_path: Path) -> None:
+    records = [make.record(i, rewards=[make.reward("ocr", (i * 7919 % 1000) / 1000, {})]) for i in range(1, 5000)]
+    write_curve_svg(records, tmp_path / "curve.svg")
+    assert len(drawn(tmp_path / "curve.svg", "ocr-raw")) == 600
+    assert (tmp_path / "curve.svg").stat().st_size < 200_000
 
 
 def test_the_picture_is_the_same_each_time(make: Any, tmp_path: Path) -> None:

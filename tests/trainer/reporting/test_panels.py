@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import pytest
 
-from g2rpo_trainer.charts import Chart
+from g2rpo_trainer.charts import HEIGHT, MARGINS, Chart
+from g2rpo_trainer.journal import AdvantageEntry
 from g2rpo_trainer.panels import health_charts, reward_charts, time_charts
 
 DECLARED = {"ocr": "train", "reader": "heldout"}
@@ -126,6 +128,56 @@ def test_each_step_has_a_line_at_its_drift(make: Any) -> None:
     chart = by_name(health_charts(records))["drift"]
     assert [entry.label for entry in chart.legend] == ["k = 0", "k = 1", "k = 2"]
     assert same_shape([corners(chart, f"k{k}")[0][1] for k in range(3)], [0.001, 0.002, 0.003])
+
+
+@pytest.mark.parametrize(("chart", "gid", "field"), [
+    ("clip", "low-raw", "clip_low"), ("clip", "high-raw", "clip_high"), ("gradient", "norm-raw", "grad_norm"),
+])  # fmt: skip
+def test_health_is_drawn_at_its_numbers(make: Any, chart: str, gid: str, field: str) -> None:
+    values = [0.1, 0.4, 0.2, 0.3]
+    records = [make.record(i, policy=make.policy(**{field: value})) for i, value in enumerate(values, 1)]
+    assert same_shape([y for _, y in markers(by_name(health_charts(records))[chart], gid)], values)
+
+
+def test_the_divergence_is_a_line_above_zero(make: Any) -> None:
+    values = [1e-6, 4e-6, 2e-6]
+    records = [make.record(i, policy=make.policy(approx_kl=value)) for i, value in enumerate(values, 1)]
+    chart = by_name(health_charts(records))["kl"]
+    units = [y for _, y in corners(chart, "kl")]
+    assert same_shape(units, values)
+    ground = HEIGHT - MARGINS[2]
+    assert (ground - units[1]) / (ground - units[0]) == pytest.approx(4, rel=1e-3)
+
+
+def test_clamped_advantages_and_flat_cells_are_drawn(make: Any) -> None:
+    clipped, flat = [0.0, 0.04, 0.01], [3, 0, 6]
+    records = [
+        make.record(
+            i, zero_variance_groups=cells, advantage=AdvantageEntry(mean=0, std=1, absmax=5, clipped_ratio=share)
+        )
+        for i, (share, cells) in enumerate(zip(clipped, flat, strict=True), 1)
+    ]
+    charts = by_name(health_charts(records))
+    assert same_shape([y for _, y in markers(charts["advantage"], "clipped-raw")], clipped)
+    assert same_shape([y for _, y in corners(charts["incidents"], "zero")], [float(cells) for cells in flat])
+
+
+def test_a_lost_gradient_leaves_a_gap(make: Any) -> None:
+    values = [0.1, math.nan, 0.3]
+    records = [make.record(i, policy=make.policy(grad_norm=value)) for i, value in enumerate(values, 1)]
+    assert len(markers(by_name(health_charts(records))["gradient"], "norm-raw")) == 2
+
+
+def test_error_bars_are_one_standard_error_long(make: Any) -> None:
+    entries = {0: make.spread(0.2, 0.3), 10: make.spread(0.6, 0.3)}
+    records = [make.record(i, evaluation=[make.evaluation(37, ocr=spread)]) for i, spread in entries.items()]
+    chart = reward_charts(records, {})[0]
+    points = markers(chart, "eval")
+    per_unit = (points[0][1] - points[1][1]) / (0.6 - 0.2)
+    x = f"{points[0][0]:g}"
+    bars = re.findall(rf"M {x}[\d.]* ([\d.]+) ?\nL {x}[\d.]* ([\d.]+)", chart.svg)
+    lengths = [abs(float(a) - float(b)) / per_unit for a, b in bars]
+    assert any(length == pytest.approx(2 * 0.3 / 6, rel=1e-3) for length in lengths)
 
 
 def test_ratios_are_drawn_as_distance_from_1_with_their_spread(make: Any) -> None:

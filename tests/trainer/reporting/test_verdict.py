@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from g2rpo_trainer.history import Measurement
 from g2rpo_trainer.journal import Spread
-from g2rpo_trainer.verdict import changes, digits, is_binary, noise_margin, standard_error, verdict
+from g2rpo_trainer.verdict import Change, changes, digits, is_binary, noise_margin, standard_error, verdict
 
 UP, DOWN, SAME = (0.3, 0.6), (0.6, 0.3), (0.4, 0.41)
 
@@ -118,6 +118,29 @@ def test_a_verdict_waits_for_two_evaluations(make: Any) -> None:
     assert verdict([first, make.record(1)]).level == "pending"
     assert "none so far" in verdict([make.record(1)]).text
     assert verdict([]).level == "pending"
+
+
+@given(st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.integers(2, 500))
+def test_the_other_way_round_is_the_other_direction(first: float, last: float, prompts: int) -> None:
+    a, b = (Measurement(0, prompts, Spread(mean=mean, std=0.2, min=0, max=1)) for mean in (first, last))
+    there, back = Change("a", "train", "eval", a, b), Change("a", "train", "eval", b, a)
+    opposite = {"rose": "fell", "fell": "rose", "level": "level"}
+    assert back.direction == opposite[there.direction]
+    assert back.margin == there.margin
+
+
+@given(st.floats(0.0, 0.2), st.integers(2, 400))
+def test_more_prompts_make_a_smaller_margin(std: float, prompts: int) -> None:
+    def margin(count: int) -> float:
+        one = Measurement(0, count, Spread(mean=0.5, std=std, min=0, max=1))
+        return noise_margin(one, one)
+
+    assert margin(4 * prompts) <= margin(prompts)
+
+
+def test_a_change_of_exactly_nothing_is_no_change() -> None:
+    same = Measurement(0, 50, Spread(mean=7.0, std=0.0, min=7.0, max=7.0))
+    assert Change("a", "train", "eval", same, same).direction == "level"
 
 
 def ends(make: Any, prompts: int, first: Spread, last: Spread) -> list[Any]:

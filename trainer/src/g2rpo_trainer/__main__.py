@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpecError as error:
         print(error, file=sys.stderr)
         return ExitCode.INVALID_SPEC
+    except TrainerError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     place = RankEnvironment.read(os.environ)
     if place is None and job.spec.workers.processes_per_node > 1:
         return launch(sys.argv[1:] if argv is None else argv, job.spec.workers.processes_per_node)

@@ -115,22 +115,25 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
     """Exit code of the first failure after all ranks ended, or 0."""
     first, deadline = int(ExitCode.OK), math.inf
     while any(rank.poll() is None for rank in ranks):
-        failed = next((rank.returncode for rank in ranks if rank.returncode), None)
-        if failed is not None and first == ExitCode.OK:
-            first, deadline = _exit_code(failed), time.monotonic() + GRACE_SECONDS
+        failed = [rank.returncode for rank in ranks if rank.returncode]
+        if failed and first == ExitCode.OK:
+            first, deadline = _telling(failed), time.monotonic() + GRACE_SECONDS
             for rank in ranks:
                 rank.terminate()
         if time.monotonic() > deadline:
             for rank in ranks:
                 rank.kill()
         time.sleep(POLL_SECONDS)
-    last = next((rank.returncode for rank in ranks if rank.returncode), 0)
-    return first or _exit_code(last)
+    return first or _telling([rank.returncode for rank in ranks])
 
 
-def _exit_code(returncode: int) -> int:
-    """A shell's view: a rank killed by signal N ends with 128 + N."""
-    return returncode if returncode >= 0 else 128 - returncode
+def _telling(returncodes: Sequence[int]) -> int:
+    """The code that says most: ranks that lose another one end as by a bug, a moment later.
+
+    As a shell has it, a rank killed by signal N ends with 128 + N.
+    """
+    codes = [code if code >= 0 else 128 - code for code in returncodes]
+    return next((code for code in codes if code not in (ExitCode.OK, ExitCode.BUG)), max(codes))
 
 
 def follow_launcher() -> None:
