@@ -179,7 +179,7 @@ def _flow_grpo(settings: FlowGRPOSettings, grid: Grid, seed: int, weights: Tenso
         seed=seed,
         group_size=settings.group_size,
         shared_start=settings.initial_noise == "Shared",
-        window=window and SlidingWindow(window.size, window.stride, window.move_every_iterations),
+        window=SlidingWindow(window.size, window.stride, window.move_every_iterations) if window else None,
         train_fraction=settings.train_fraction,
         law=settings.noise.law,
         eta=settings.noise.level,

@@ -80,7 +80,7 @@ class SD3:
         multiple = factor * self._pipeline.patch_size
         if height % multiple or width % multiple:
             raise ValueError(f"{height}x{width} pixels; this model needs multiples of {multiple}")
-        return (self.transformer.config.in_channels, height // factor, width // factor)
+        return (self._pipeline.transformer.config.in_channels, height // factor, width // factor)
 
     def velocity(self, forward: Forward, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """The transformer's output, guided if the scale asks for it: v_empty + s (v - v_empty)."""
