@@ -31,7 +31,8 @@ class Brightness:
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         assert images.shape[0] == len(prompts)
-        assert images.min() >= 0 and images.max() <= 1
+        assert images.min() >= 0
+        assert images.max() <= 1
         return images.mean(dim=(1, 2, 3))
 
 

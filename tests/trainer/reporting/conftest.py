@@ -66,7 +66,8 @@ def evaluation(prompts: int = 80, unseen: bool = False, **rewards: Spread) -> Ev
 
 def policy(k: int = 2, **changes: Any) -> PolicyEntry:
     steps = [
-        StepEntry(k=i, reward_std=0.1 + i, clip_ratio=0.2, loss=-0.1, ratio_absdev=0.001 * (i + 1)) for i in range(k)
+        StepEntry(k=i, reward_std=0.1 + i, clip_ratio=0.2, loss=-0.1, ratio_absdev=0.001 * (i + 1) ** 2)
+        for i in range(k)
     ]
     values: dict[str, Any] = {
         "ratio_mean": 1.0, "ratio_std": 0.01, "clip_low": 0.02, "clip_high": 0.03, "approx_kl": 1e-6, "loss": -0.01,

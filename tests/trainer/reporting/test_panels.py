@@ -127,7 +127,9 @@ def test_each_step_has_a_line_at_its_drift(make: Any) -> None:
     records = [make.record(i, policy=make.policy(k=3)) for i in range(1, 9)]
     chart = by_name(health_charts(records))["drift"]
     assert [entry.label for entry in chart.legend] == ["k = 0", "k = 1", "k = 2"]
-    assert same_shape([corners(chart, f"k{k}")[0][1] for k in range(3)], [0.001, 0.002, 0.003])
+    assert same_shape([corners(chart, f"k{k}")[0][1] for k in range(3)], [0.001, 0.004, 0.009])
+    signal = by_name(health_charts(records))["signal"]
+    assert same_shape([corners(signal, f"k{k}")[0][1] for k in range(3)], [0.1, 1.1, 2.1])
 
 
 @pytest.mark.parametrize(("chart", "gid", "field"), [
@@ -206,24 +208,34 @@ def test_skipped_steps_are_incidents(make: Any) -> None:
     assert chart.legend[-1].label == "steps skipped: not finite"
 
 
-def bar_heights(chart: Chart) -> list[float]:
-    """Heights of the bars in the chart, in units, in the order of drawing; the ground of the chart is no bar."""
+def bars(chart: Chart) -> list[tuple[float, float]]:
+    """Lower and upper end of the bars in the chart, in units above its ground, in the order of drawing."""
+    ground = HEIGHT - MARGINS[2]
     outlines = re.findall(r'<path d="M ([^"]+) \nz\n"|<path d="M ([^"]+)z\n"', chart.svg)
-    heights = []
+    ends = []
     for outline in outlines:
         y = [float(corner.split()[1]) for corner in "".join(outline).strip().split("\nL ")]
-        heights.append(max(y) - min(y))
-    return [height for height in heights if 0 < height < 150]
+        ends.append((ground - max(y), ground - min(y)))
+    return [(low, high) for low, high in ends if 0 < high - low < 150]
 
 
-def test_bars_are_the_seconds_of_the_phases(make: Any) -> None:
+def test_bars_are_the_seconds_of_the_phases_on_top_of_each_other(make: Any) -> None:
     seconds = [{"rollout": 1.0, "reward": 0.5, "train": 0.25}, {"rollout": 2.0, "reward": 0.5, "eval": 3.0}]
     records = [make.record(i, seconds=s, step_seconds=sum(s.values()) + 0.25) for i, s in enumerate(seconds, 1)]
     chart = by_name(time_charts(records))["seconds"]
     assert [entry.label for entry in chart.legend] == ["rollout (model)", "reward", "update", "evaluation", "other"]
-    heights = bar_heights(chart)
-    expected = [1.0, 2.0, 0.5, 0.5, 0.25, 3.0, 0.25, 0.25]
-    assert [height / heights[0] for height in heights] == pytest.approx(expected, rel=1e-3)
+    drawn = bars(chart)
+    per_second = drawn[0][1]
+    expected = [(0, 1), (0, 2), (1, 1.5), (2, 2.5), (1.5, 1.75), (2.5, 5.5), (1.75, 2), (5.5, 5.75)]
+    for (low, high), (begin, end) in zip(drawn, expected, strict=True):
+        assert (low / per_second, high / per_second) == (pytest.approx(begin, abs=1e-3), pytest.approx(end, abs=1e-3))
+
+
+def test_bars_of_a_long_run_are_means_of_neighbours(make: Any) -> None:
+    records = [make.record(i, seconds={"rollout": float(i % 2)}, step_seconds=float(i % 2)) for i in range(1, 81)]
+    drawn = bars(by_name(time_charts(records))["seconds"])
+    assert len(drawn) == 40
+    assert len({round(high - low, 3) for low, high in drawn}) == 1
 
 
 def test_speed_charts_need_an_iteration(make: Any) -> None:

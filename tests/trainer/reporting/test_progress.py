@@ -52,6 +52,13 @@ def test_the_best_may_lie_behind(make: Any) -> None:
     assert reward == {"name": "ocr", "role": "train", "mean": 0.5, "best": 0.9, "delta": 0.4}
 
 
+def test_a_loss_is_a_negative_delta(make: Any) -> None:
+    means = [0.5] * 5 + [0.1] * 5 + [0.3] * 5
+    records = [make.record(i, rewards=[make.reward("ocr", mean, {})]) for i, mean in enumerate(means, 1)]
+    reward = document(RUN, records, "training", None, None)["rewards"][0]
+    assert reward == {"name": "ocr", "role": "train", "mean": 0.3, "best": 0.5, "delta": -0.2}
+
+
 def test_the_first_iterations_have_the_mean_so_far(make: Any) -> None:
     records = [make.record(i, rewards=[make.reward("ocr", i / 10, {})]) for i in (1, 2, 3)]
     reward = document(RUN, records, "training", None, None)["rewards"][0]

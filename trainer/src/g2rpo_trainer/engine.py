@@ -23,8 +23,8 @@ from g2rpo_trainer.models.protocol import Forward
 
 # DeepSpeed looks once, at import, and warns on the terminal when it finds nothing but a CPU
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-import deepspeed  # noqa: E402
-from deepspeed.accelerator import get_accelerator  # noqa: E402
+import deepspeed
+from deepspeed.accelerator import get_accelerator
 
 T = TypeVar("T")
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)

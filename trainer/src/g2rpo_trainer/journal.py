@@ -53,6 +53,8 @@ class EvaluationEntry(Entry):
 
 
 class AdvantageEntry(Entry):
+    """Advantages of the iteration, after the clamp."""
+
     mean: float
     std: float
     absmax: float
