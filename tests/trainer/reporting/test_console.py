@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import linregress
 
 from g2rpo_trainer.console import REWRITE, Progress, format_line, score, signed, trend, truncate
 
@@ -74,14 +76,23 @@ def test_a_reward_that_is_no_number_is_left_out(make: Any) -> None:
 
 
 @pytest.mark.parametrize(("values", "arrow"), [
-    ([], ""), ([0.5], ""), ([0.5] * 6, ""), ([0.5] * 10, "→"),
-    ([0.1] * 5 + [0.5] * 5, "↑"), ([0.5] * 5 + [0.1] * 5, "↓"),
-    ([0.1, 0.9, 0.1, 0.9, 0.5, 0.2, 0.95, 0.1, 0.9, 0.6], "→"),
-    ([*[9.0] * 50, 0.5, 0.51, 0.49, 0.5, 0.5, 0.6, 0.61, 0.59, 0.6, 0.6], "↑"),
-    ([0.1, 0.1, 0.5, 0.5, 0.5, 0.5, 0.5], "↑"),
+    ([], ""), ([0.5] * 5, ""), ([0.5] * 6, "→"), ([0.0] * 30, "→"), ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "↑"),
+    ([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], "↓"), ([0.1, 0.9, 0.1, 0.9, 0.5, 0.2, 0.95, 0.1, 0.9, 0.6], "→"),
+    ([*[9.0] * 50, *[0.5 + 0.01 * i for i in range(20)]], "↑"),
 ])  # fmt: skip
-def test_arrows_follow_the_last_ten_beyond_noise(values: list[float], arrow: str) -> None:
+def test_arrows_follow_the_last_twenty(values: list[float], arrow: str) -> None:
     assert trend(values) == arrow
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.001, -0.01, 0.02])
+def test_arrows_mean_a_slope_beyond_its_noise(slope: float) -> None:
+    """The same question asked of scipy's regression."""
+    rng = np.random.default_rng(17)
+    for _ in range(50):
+        values = slope * np.arange(20) + rng.normal(0, 0.05, 20)
+        fit = linregress(np.arange(20), values)
+        beyond = abs(fit.slope) > 2 * fit.stderr
+        assert trend(values.tolist()) == ("→" if not beyond else "↑" if fit.slope > 0 else "↓")
 
 
 @pytest.mark.parametrize(("value", "text"), [

@@ -165,8 +165,9 @@ class Canvas:
         self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{tick(100 * value)} %"))
 
     def counts(self) -> None:
-        """Whole numbers on the vertical axis, from 0."""
+        """Whole numbers on the vertical axis, from 0 to 1 or more."""
         self.from_zero()
+        self.axes.set_ylim(top=max(1.0, self.axes.get_ylim()[1]))
         self.axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
     def chart(self, title: str, note: str) -> Chart:

@@ -10,7 +10,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from statistics import stdev
 from typing import TextIO
 
 from g2rpo_trainer.history import (
@@ -31,6 +30,8 @@ from g2rpo_trainer.verdict import is_binary
 
 PLAIN = str.maketrans({"↑": "^", "↓": "v", "→": "=", "·": "|", "…": "~", "−": "-"})
 """For terminals that know ASCII only."""
+TREND, MIN_TREND = 20, 6
+"""Iterations that an arrow looks at, and how many it needs."""
 REWRITE = "\r\x1b[K"
 """Back to the start of the line, and clear it."""
 
@@ -98,8 +99,8 @@ class Progress:
 def format_line(records: Records, total: int) -> str:
     """`12/80 · reward 0.47 ↑ +0.13 · held-out ddddocr 19 % (+8) · ETA 2 min 41 s · 640 images/s`.
 
-    The reward is the mean of the last five iterations; its arrow compares them with the five before,
-    its number with the first five. What is not known yet is left out.
+    The reward is the mean of the last five iterations, its change that against the first five; the
+    arrow is the slope of the last twenty. What is not known yet is left out.
     """
     done = f"{records[-1].iteration:>{len(str(total))}}/{total}"
     parts = [done, _reward(records), *_evaluated(records), _eta(records, total), _speed(records)]
@@ -107,15 +108,18 @@ def format_line(records: Records, total: int) -> str:
 
 
 def trend(values: Sequence[float]) -> str:
-    """An arrow for the last five values against the five before: level within two standard errors."""
-    now, before = values[-RECENT:], values[-2 * RECENT : -RECENT]
-    if len(before) < 2:
+    """An arrow for the slope of the last twenty values, level within two of its standard errors."""
+    recent = list(enumerate(values[-TREND:]))
+    if len(recent) < MIN_TREND:
         return ""
-    change = finite_mean(now) - finite_mean(before)
-    noise = math.sqrt(stdev(now) ** 2 / len(now) + stdev(before) ** 2 / len(before))
-    if abs(change) <= 2 * noise:
+    middle, mean = (len(recent) - 1) / 2, finite_mean([value for _, value in recent])
+    square = sum((i - middle) ** 2 for i, _ in recent)
+    slope = sum((i - middle) * (value - mean) for i, value in recent) / square
+    rest = sum((value - mean - slope * (i - middle)) ** 2 for i, value in recent)
+    noise = math.sqrt(rest / (len(recent) - 2) / square)
+    if abs(slope) <= max(2 * noise, 1e-9 * abs(mean)):
         return "→"
-    return "↑" if change > 0 else "↓"
+    return "↑" if slope > 0 else "↓"
 
 
 def truncate(line: str, width: int) -> str:
