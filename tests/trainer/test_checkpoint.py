@@ -110,7 +110,11 @@ def test_saving_the_same_iteration_again_replaces_it(store: CheckpointStore) -> 
 
 @pytest.mark.parametrize(
     "refusal",
-    [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file data/0")],
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0"),
+        RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 4093184 vs 4093076"),
+    ],
 )
 def test_a_full_disk_is_a_storage_error_and_costs_no_earlier_checkpoint(
     store: CheckpointStore, refusal: Exception

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -154,6 +155,23 @@ def test_sigterm_saves_exits_with_75_and_the_same_command_goes_on(runs: Path) ->
     finish(start(job, runs))
     assert [entry["iteration"] for entry in diary(runs / "stopped")] == list(range(ITERATIONS + 1))
     assert (runs / "stopped" / "export" / "pytorch_lora_weights.safetensors").is_file()
+
+
+def files_of_at_most_4_mib() -> None:
+    """The kernel then refuses the shards of a checkpoint, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 2**20, resource.RLIM_INFINITY))
+
+
+@pytest.mark.timeout(300)
+def test_a_full_disk_is_code_6_loses_nothing_and_with_room_the_same_command_goes_on(runs: Path) -> None:
+    job = job_file(runs, "full", 1, iterations=2, checkpoint={"everyIterations": 1})
+    command = [*COMMAND, str(job), "--runs", str(runs), "--port", "0"]
+    refused = subprocess.run(command, preexec_fn=files_of_at_most_4_mib, capture_output=True, text=True, check=False)
+    assert refused.returncode == ExitCode.STORAGE, refused.stderr
+    assert "free some space" in refused.stderr
+    assert [entry["iteration"] for entry in diary(runs / "full")] == [0, 1]
+    finish(start(job, runs))
+    assert [entry["iteration"] for entry in diary(runs / "full")] == [0, 1, 2]
 
 
 @pytest.mark.timeout(300)

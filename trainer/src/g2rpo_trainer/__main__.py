@@ -22,25 +22,28 @@ from g2rpo_api.parse import load_job
 from g2rpo_trainer.errors import TrainerError
 from g2rpo_trainer.launch import RankEnvironment, follow_launcher, launch
 from g2rpo_trainer.plan import describe, plan
+from g2rpo_trainer.runfolder import RunFolder
 
 logger = logging.getLogger("g2rpo_trainer")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the answer is the process's exit code."""
+    logging.getLogger().addHandler(logging.NullHandler())  # until there is a run folder to log to
     arguments = _parser().parse_args(argv)
+    place = RankEnvironment.read(os.environ)
     try:
         job = load_job(arguments.job)
+        foreseen = plan(job)
         if arguments.check:
-            print(describe(plan(job)))
+            print(describe(foreseen))
             return ExitCode.OK
+        if place is None or place.rank == 0:
+            RunFolder(arguments.runs / job.metadata.name).open(job)
     except SpecError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.INVALID_SPEC
+        return _failed(error, ExitCode.INVALID_SPEC)
     except TrainerError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    place = RankEnvironment.read(os.environ)
+        return _failed(error, error.exit_code)
     if place is None and job.spec.workers.processes_per_node > 1:
         return launch(sys.argv[1:] if argv is None else argv, job.spec.workers.processes_per_node)
     return _rank(job, place or RankEnvironment.alone(), arguments)
@@ -114,7 +117,7 @@ def _rank(job: G2RPOJob, place: RankEnvironment, arguments: argparse.Namespace) 
 
 def _failed(error: Exception, code: ExitCode) -> int:
     logger.error("%s", error)
-    print(f"\n{error}", file=sys.stderr)
+    print(error, file=sys.stderr)
     return code
 
 

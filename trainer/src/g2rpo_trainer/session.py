@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_job(job: G2RPOJob, place: RankEnvironment, runs: Path, port: int | None, stop: Callable[[], bool]) -> bool:
-    """Train the job in its run folder, from its newest checkpoint if there is one.
+    """Train the job in its run folder, which is open, from its newest checkpoint if there is one.
 
     Returns:
         True when it is done, False when `stop` ended it early (with a checkpoint).
@@ -37,10 +37,7 @@ def run_job(job: G2RPOJob, place: RankEnvironment, runs: Path, port: int | None,
     torch.set_num_threads(1)  # for the CPU: several ranks share its cores
     hide_progress_bars()
     folder = RunFolder(runs / job.metadata.name)
-    if place.rank == 0:
-        folder.open(job)
     world = World.join(place)
-    world.barrier()
     log_to(folder.path / contract.RUN_LOG, job.metadata.name, place.rank)
     lead = place.rank == 0
     done = _lead(job, folder, world, port, stop) if lead else _train(job, folder, world, Silent(), stop)

@@ -14,8 +14,8 @@ from pathlib import Path
 from g2rpo_trainer.errors import StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-TORCH_WRITER = "PytorchStreamWriter"
-"""How torch.save names itself when the disk refuses (a RuntimeError, not an OSError)."""
+TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+"""What a RuntimeError of torch.save names when the disk refuses: it is no OSError."""
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(_message(path, error)) from error
     except RuntimeError as error:
-        if TORCH_WRITER not in str(error) and "file write failed" not in str(error):
+        if not any(name in str(error) for name in TORCH_WRITER):
             raise
         raise StorageError(f"{path} could not be written ({error}); {_FREE_SPACE}") from error
 
