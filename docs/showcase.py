@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from g2rpo_api import contract
-from g2rpo_trainer.grids import caption_font, read_grid
+from g2rpo_trainer.reporting.grids import caption_font, read_grid
 
 IMAGES = Path(__file__).parent / "images"
 SCALE, GAP, MARGIN = 5, 14, 70

@@ -38,7 +38,7 @@ install() {
     echo "$name unfinished" >.venv/.installed
     say "installing $(grep -c == "requirements/$name.txt") pinned packages in .venv;" \
         "the first time about 3 GB are fetched and 6 GB written, later it takes seconds"
-    uv pip sync "${quiet[@]}" --python .venv --require-hashes \
+    uv pip sync "${quiet[@]}" --python .venv --require-hashes --compile-bytecode \
         --build-constraint requirements/build.txt "requirements/$name.txt"
     uv pip install --quiet --python .venv --no-deps --build-constraint requirements/build.txt "${editables[@]}"
     echo "$name $now" >.venv/.installed

@@ -13,7 +13,7 @@ from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import dump_job, load_job, parse_job
 from g2rpo_api.training import BUILTIN_MODELS, BUILTIN_PROMPTS
-from g2rpo_trainer.plan import describe, plan
+from g2rpo_trainer.planning.plan import describe, plan
 from g2rpo_trainer.resources import SHIPPED
 
 FOLDER = Path(__file__).resolve().parents[2] / "manifests" / "samples"
@@ -86,7 +86,8 @@ def test_a_sample_can_be_planned_where_nothing_was_downloaded(name: str) -> None
 def task(name: str) -> dict[str, Any]:
     """What a sample is asked to do, whatever the method and its optimizer."""
     training = sample(name).spec.training
-    return {part: getattr(training, part) for part in ("seed", "model", "prompts", "sampling", "rewards", "evaluation")}
+    parts = {part: getattr(training, part) for part in ("seed", "model", "sampling", "rewards", "evaluation")}
+    return parts | {"prompts": training.prompts.path}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -119,19 +120,19 @@ def test_g2rpo_explores_one_step_at_a_time_with_its_published_law() -> None:
 
 def test_flow_grpo_has_its_published_settings() -> None:
     settings = flow_grpo("miniature-flow-grpo")
-    assert (settings.group_size, settings.initial_noise, settings.window) == (24, "PerMember", None)
+    assert (settings.group_size, settings.initial_noise, settings.window) == (8, "PerMember", None)
     assert (settings.noise.law, settings.noise.level, settings.train_fraction) == ("Flow", 0.7, 1.0)
 
 
 def test_dance_grpo_has_its_published_settings() -> None:
     settings = flow_grpo("miniature-dance-grpo")
-    assert (settings.group_size, settings.initial_noise, settings.window) == (12, "Shared", None)
+    assert (settings.group_size, settings.initial_noise, settings.window) == (8, "Shared", None)
     assert (settings.noise.law, settings.noise.level, settings.train_fraction) == ("Dance", 0.3, 0.6)
 
 
 def test_mix_grpo_has_its_published_settings() -> None:
     settings = flow_grpo("miniature-mix-grpo")
-    assert (settings.group_size, settings.initial_noise, settings.train_fraction) == (12, "Shared", 1.0)
+    assert (settings.group_size, settings.initial_noise, settings.train_fraction) == (8, "Shared", 1.0)
     assert settings.window is not None
     assert (settings.window.size, settings.window.move_every_iterations, settings.window.stride) == (4, 25, 1)
     assert (settings.noise.law, settings.noise.level) == ("Flow", 0.7)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from g2rpo_trainer.errors import StorageError
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
 
 
-@pytest.fixture
+@contextmanager
 def files_of_at_most_100_bytes() -> Iterator[None]:
-    """The kernel refuses to write beyond the limit, as it does on a full disk."""
+    """The kernel refuses to write beyond the limit, as it does on a full disk; output of pytest, too, so be quick."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
@@ -27,22 +30,20 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.usefixtures("files_of_at_most_100_bytes")
 def test_where_the_disk_refuses_the_old_file_stays_and_the_error_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "file"
     replace_file(path, b"old")
-    with pytest.raises(StorageError, match="no space left") as error, storage_errors(path):
+    with pytest.raises(StorageError, match="no space left") as error, files_of_at_most_100_bytes(), storage_errors(path):
         replace_file(path, b"x" * 1000)
     assert str(path) in str(error.value)
     assert "--runs" in str(error.value)
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.usefixtures("files_of_at_most_100_bytes")
 def test_lines_before_a_refused_one_stay(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     append_line(path, "first")
-    with pytest.raises(StorageError), storage_errors(path):
+    with pytest.raises(StorageError), files_of_at_most_100_bytes(), storage_errors(path):
         append_line(path, "x" * 1000)
     assert path.read_text().splitlines()[0] == "first"
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from g2rpo_trainer.grids import probe_grid
 from g2rpo_trainer.journal import (
     AdvantageEntry,
     EvaluationEntry,
@@ -21,6 +20,7 @@ from g2rpo_trainer.journal import (
     Spread,
     StepEntry,
 )
+from g2rpo_trainer.reporting.grids import probe_grid
 
 Scores = Mapping[str, Spread]
 JOB = """\

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from g2rpo_trainer import charts
-from g2rpo_trainer.charts import LIGHT, MAX_POINTS, PLACEHOLDERS, RAMP, Canvas, Chart, LegendEntry, ramp, tick
+from g2rpo_trainer.reporting import charts
+from g2rpo_trainer.reporting.charts import LIGHT, MAX_POINTS, PLACEHOLDERS, RAMP, Canvas, Chart, LegendEntry, ramp, tick
 
 
 def chart(name: str) -> Chart:
@@ -113,13 +113,14 @@ def test_placeholders_are_no_colour_that_is_used() -> None:
 
 
 def test_a_trainer_starts_without_matplotlib() -> None:
-    modules = ", ".join(f"g2rpo_trainer.{name}" for name in ("console", "curves", "grids", "report", "telemetry"))
+    names = ("monitoring.console", "monitoring.telemetry", "reporting.curves", "reporting.grids", "reporting.report")
+    modules = ", ".join(f"g2rpo_trainer.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit(bool({{'matplotlib', 'torch'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_drawing_leaves_no_state_behind() -> None:
-    code = "import sys, g2rpo_trainer.panels; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, g2rpo_trainer.reporting.panels; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     before = dict(charts.mpl.rcParams)
     chart("one")

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from g2rpo_trainer.charts import LIGHT, RAMP, SERIES
+from g2rpo_trainer.reporting.charts import LIGHT, RAMP, SERIES
 
 Color = tuple[float, float, float]
 TEXT = 4.5
@@ -22,7 +22,7 @@ PROTANOPIA = np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -
 
 
 def palettes() -> dict[str, dict[str, str]]:
-    css = files("g2rpo_trainer").joinpath("templates/report.css").read_text(encoding="utf-8")
+    css = files("g2rpo_trainer.reporting").joinpath("templates/report.css").read_text(encoding="utf-8")
     blocks = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     return {
         name: {key: expand(value) for key, value in re.findall(r"--([\w]+): (#\w+);", block)}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from g2rpo_trainer.console import REWRITE, Progress, format_line, score, signed, trend, truncate
+from g2rpo_trainer.monitoring.console import REWRITE, Progress, format_line, score, signed, trend, truncate
 
 
 class Terminal(io.StringIO):

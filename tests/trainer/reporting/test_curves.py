@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from g2rpo_trainer.charts import LIGHT, PLACEHOLDERS
-from g2rpo_trainer.curves import read_records, write_curve_csv, write_curve_svg
 from g2rpo_trainer.errors import DataError, StorageError
 from g2rpo_trainer.journal import IterationRecord
+from g2rpo_trainer.reporting.charts import LIGHT, PLACEHOLDERS
+from g2rpo_trainer.reporting.curves import read_records, write_curve_csv, write_curve_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"

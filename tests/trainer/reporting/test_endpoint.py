@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import pytest
 
-from g2rpo_trainer.endpoint import Answer, Endpoint
+from g2rpo_trainer.monitoring.endpoint import Answer, Endpoint
 
 LOCALHOST = "127.0.0.1"
 

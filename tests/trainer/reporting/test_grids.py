@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from g2rpo_trainer.errors import DataError, StorageError
-from g2rpo_trainer.grids import BACKGROUND, GROWN, MAX_CAPTION_LINES, caption_font, plan, probe_grid, read_grid, wrap
+from g2rpo_trainer.reporting.grids import (
+    BACKGROUND,
+    GROWN,
+    MAX_CAPTION_LINES,
+    caption_font,
+    plan,
+    probe_grid,
+    read_grid,
+    wrap,
+)
 
 WORDS = st.lists(st.text("abcdefgh 的ü", min_size=1, max_size=30), max_size=12).map(" ".join)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from g2rpo_trainer.history import (
+from g2rpo_trainer.reporting.history import (
     attempt_starts,
     eta_seconds,
     images_per_second,

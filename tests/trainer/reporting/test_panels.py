@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from g2rpo_trainer.charts import HEIGHT, MARGINS, Chart
 from g2rpo_trainer.journal import AdvantageEntry
-from g2rpo_trainer.panels import health_charts, reward_charts, time_charts
+from g2rpo_trainer.reporting.charts import HEIGHT, MARGINS, Chart
+from g2rpo_trainer.reporting.panels import health_charts, reward_charts, time_charts
 
 DECLARED = {"ocr": "train", "reader": "heldout"}
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from g2rpo_trainer.grids import probe_grid
-from g2rpo_trainer.pictures import MAX_MOMENTS, PAIR_PIXELS, data_uri, gallery
+from g2rpo_trainer.reporting.grids import probe_grid
+from g2rpo_trainer.reporting.pictures import MAX_MOMENTS, PAIR_PIXELS, data_uri, gallery
 
 
 def grid(folder: Path, iteration: int, captions: Sequence[str] = ("one", "two"), size: int = 8) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from g2rpo_trainer.progress import MAX_CURVE_POINTS, CheckpointInfo, RunInfo, curve, document, number
+from g2rpo_trainer.monitoring.progress import MAX_CURVE_POINTS, CheckpointInfo, RunInfo, curve, document, number
 
 RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4, attempt=3)
 KEYS = {

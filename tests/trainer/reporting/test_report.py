@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from g2rpo_trainer.errors import DataError, StorageError
-from g2rpo_trainer.report import read_job, write_report
+from g2rpo_trainer.reporting.report import read_job, write_report
 
 Attributes = dict[str, str]
 VOID = {"meta", "link", "img", "br", "input", "hr"}

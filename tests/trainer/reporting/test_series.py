@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g2rpo_trainer.series import Point, bins, evenly, finite_mean, line_at, smooth, smoothing_width, thin, triangle_area
+from g2rpo_trainer.reporting.series import (
+    Point,
+    bins,
+    evenly,
+    finite_mean,
+    line_at,
+    smooth,
+    smoothing_width,
+    thin,
+    triangle_area,
+)
 
 HEIGHTS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=120)
 

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from g2rpo_trainer.tables import duration, phase_rows, score_rows, setting_groups, setting_text, single_rows, totals
+from g2rpo_trainer.reporting.tables import (
+    duration,
+    phase_rows,
+    score_rows,
+    setting_groups,
+    setting_text,
+    single_rows,
+    totals,
+)
 
 
 def test_scores_from_first_to_last(make: Any) -> None:

@@ -14,9 +14,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from g2rpo_trainer.endpoint import Endpoint
-from g2rpo_trainer.progress import RunInfo
-from g2rpo_trainer.telemetry import PREFIX, Telemetry
+from g2rpo_trainer.monitoring.endpoint import Endpoint
+from g2rpo_trainer.monitoring.progress import RunInfo
+from g2rpo_trainer.monitoring.telemetry import PREFIX, Telemetry
 
 RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4, attempt=3)
 STALL = 60.0

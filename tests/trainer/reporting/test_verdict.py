@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g2rpo_trainer.history import Measurement
 from g2rpo_trainer.journal import Spread
-from g2rpo_trainer.verdict import Change, changes, digits, is_binary, noise_margin, standard_error, verdict
+from g2rpo_trainer.reporting.history import Measurement
+from g2rpo_trainer.reporting.verdict import Change, changes, digits, is_binary, noise_margin, standard_error, verdict
 
 UP, DOWN, SAME = (0.3, 0.6), (0.6, 0.3), (0.4, 0.41)
 

@@ -17,9 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from g2rpo_trainer.console import format_line
-from g2rpo_trainer.curves import read_records, write_curve_csv, write_curve_svg
-from g2rpo_trainer.history import eta_seconds
 from g2rpo_trainer.journal import (
     AdvantageEntry,
     EvaluationEntry,
@@ -29,9 +26,12 @@ from g2rpo_trainer.journal import (
     Spread,
     StepEntry,
 )
-from g2rpo_trainer.progress import RunInfo, document
-from g2rpo_trainer.report import render
-from g2rpo_trainer.telemetry import PREFIX, Telemetry
+from g2rpo_trainer.monitoring.console import format_line
+from g2rpo_trainer.monitoring.progress import RunInfo, document
+from g2rpo_trainer.monitoring.telemetry import PREFIX, Telemetry
+from g2rpo_trainer.reporting.curves import read_records, write_curve_csv, write_curve_svg
+from g2rpo_trainer.reporting.history import eta_seconds
+from g2rpo_trainer.reporting.report import render
 
 ROLES = {"ocr": "train", "clip": "train", "reader": "heldout"}
 NUMBER = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0, math.nan, math.inf]))

@@ -21,7 +21,7 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import load_job
 from g2rpo_trainer.errors import TrainerError
 from g2rpo_trainer.launch import RankEnvironment, follow_launcher, launch
-from g2rpo_trainer.plan import describe, plan
+from g2rpo_trainer.planning.plan import describe, plan
 from g2rpo_trainer.runfolder import RunFolder
 
 logger = logging.getLogger("g2rpo_trainer")

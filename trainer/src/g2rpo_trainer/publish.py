@@ -18,18 +18,18 @@ from torch import Tensor
 from g2rpo_api import contract
 from g2rpo_api.algorithm import G2RPOSettings
 from g2rpo_api.job import G2RPOJob
-from g2rpo_trainer.console import Progress
-from g2rpo_trainer.curves import write_curve_csv, write_curve_svg
-from g2rpo_trainer.endpoint import Endpoint
 from g2rpo_trainer.errors import PortError
-from g2rpo_trainer.grids import probe_grid
-from g2rpo_trainer.history import eta_seconds
 from g2rpo_trainer.journal import IterationRecord, Role
-from g2rpo_trainer.progress import RunInfo
-from g2rpo_trainer.report import write_report
+from g2rpo_trainer.monitoring.console import Progress
+from g2rpo_trainer.monitoring.endpoint import Endpoint
+from g2rpo_trainer.monitoring.progress import RunInfo
+from g2rpo_trainer.monitoring.telemetry import Telemetry
+from g2rpo_trainer.reporting.curves import write_curve_csv, write_curve_svg
+from g2rpo_trainer.reporting.grids import probe_grid
+from g2rpo_trainer.reporting.history import eta_seconds
+from g2rpo_trainer.reporting.report import write_report
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.storage import storage_errors
-from g2rpo_trainer.telemetry import Telemetry
 
 STALL_SECONDS = 1800.0
 """Silence of the loop after which /healthz fails; as long as a collective may take."""

@@ -15,8 +15,8 @@ from g2rpo_api import contract
 from g2rpo_api.errors import SpecError, SpecProblem, show
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import dump_job, load_job
-from g2rpo_trainer.curves import read_records
 from g2rpo_trainer.journal import IterationRecord
+from g2rpo_trainer.reporting.curves import read_records
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
 
 MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety")

@@ -10,15 +10,14 @@ from diffusers import StableDiffusion3Pipeline
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
+from g2rpo_trainer.models.lora_targets import LORA_TARGETS
 from g2rpo_trainer.models.protocol import Conditioning, Forward
-
-ATTENTION_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
 
 class SD3:
     """A loaded pipeline: the transformer is trained, everything else is frozen and used as it is."""
 
-    lora_targets: Sequence[str] = ATTENTION_PROJECTIONS
+    lora_targets: Sequence[str] = LORA_TARGETS["SD3"]
 
     def __init__(self, pipeline: StableDiffusion3Pipeline, guidance_scale: float, max_sequence_length: int) -> None:
         """Take over a pipeline.

@@ -16,11 +16,11 @@ from http import HTTPStatus
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
-from g2rpo_trainer.endpoint import Answer, Endpoint
-from g2rpo_trainer.history import PHASES, Records, outline
 from g2rpo_trainer.journal import AdvantageEntry, IterationRecord, PolicyEntry, Role, Spread, StepEntry
-from g2rpo_trainer.progress import CheckpointInfo, RunInfo, RunPhase, document
-from g2rpo_trainer.series import finite_mean
+from g2rpo_trainer.monitoring.endpoint import Answer, Endpoint
+from g2rpo_trainer.monitoring.progress import CheckpointInfo, RunInfo, RunPhase, document
+from g2rpo_trainer.reporting.history import PHASES, Records, outline
+from g2rpo_trainer.reporting.series import finite_mean
 
 PREFIX = "g2rpo_trainer_"
 MAX_STEPS = 16

@@ -25,7 +25,7 @@ from g2rpo_trainer.algorithms.g2rpo import G2RPO
 from g2rpo_trainer.algorithms.surrogate import UpdateSettings
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.schedule import shifted_grid
-from g2rpo_trainer.plan import GroupCost, Plan, describe, group_cost, plan
+from g2rpo_trainer.planning.plan import GroupCost, Plan, describe, group_cost, plan
 from g2rpo_trainer.records import Prompt, PromptBatch, Scores
 
 
@@ -424,6 +424,8 @@ def test_memory_is_told_part_by_part(tmp_path: Path, model_folder: Callable[...,
 
 
 def test_counting_needs_no_torch() -> None:
-    program = "import sys, g2rpo_trainer.plan; print(sorted({'torch', 'numpy', 'diffusers'} & set(sys.modules)))"
+    program = (
+        "import sys, g2rpo_trainer.planning.plan; print(sorted({'torch', 'numpy', 'diffusers'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

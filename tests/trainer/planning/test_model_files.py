@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from g2rpo_trainer.errors import DataError
-from g2rpo_trainer.model_files import ModelFiles, parameters, read_model, tensor_shapes
+from g2rpo_trainer.planning.model_files import ModelFiles, parameters, read_model, tensor_shapes
 
 Write = Callable[..., Path]
 

@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
-from g2rpo_api.training import Family, TrainingSpec
-from g2rpo_trainer.model_files import ModelFiles, Shapes, parameters
+from g2rpo_api.training import TrainingSpec
+from g2rpo_trainer.models.lora_targets import LORA_TARGETS
+from g2rpo_trainer.planning.model_files import ModelFiles, Shapes, parameters
 
 FLOAT_BYTES = 4
 MOMENTS = 2
 """Numbers that Adam keeps per trained parameter."""
-LORA_TARGETS: dict[Family, tuple[str, ...]] = {
-    "SD3": ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-}
-"""Layers that LoRA adapts unless the job names others."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from g2rpo_trainer.errors import DataError
-from g2rpo_trainer.grids import Probe, read_grid
-from g2rpo_trainer.series import evenly
+from g2rpo_trainer.reporting.grids import Probe, read_grid
+from g2rpo_trainer.reporting.series import evenly
 
 NAME = re.compile(r"iter-(\d+)\.png")
 MAX_MOMENTS = 8

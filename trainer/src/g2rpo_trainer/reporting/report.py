@@ -17,14 +17,14 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from g2rpo_api import contract
-from g2rpo_trainer.curves import read_records
 from g2rpo_trainer.errors import DataError
-from g2rpo_trainer.history import Records, attempt_starts, roles, trained
 from g2rpo_trainer.journal import Role
-from g2rpo_trainer.pictures import gallery
+from g2rpo_trainer.reporting.curves import read_records
+from g2rpo_trainer.reporting.history import Records, attempt_starts, roles, trained
+from g2rpo_trainer.reporting.pictures import gallery
+from g2rpo_trainer.reporting.tables import duration, phase_rows, score_rows, setting_groups, single_rows, totals
+from g2rpo_trainer.reporting.verdict import verdict
 from g2rpo_trainer.storage import replace_file, storage_errors
-from g2rpo_trainer.tables import duration, phase_rows, score_rows, setting_groups, single_rows, totals
-from g2rpo_trainer.verdict import verdict
 
 ROLES: dict[str, Role] = {"Train": "train", "HeldOut": "heldout"}
 
@@ -85,7 +85,7 @@ def render(run_dir: Path) -> str:
     Raises:
         DataError: metrics.jsonl is missing, empty or damaged.
     """
-    from g2rpo_trainer import panels  # noqa: PLC0415 - a trainer starts without matplotlib's second
+    from g2rpo_trainer.reporting import panels  # noqa: PLC0415 - a trainer starts without matplotlib's second
 
     records = read_records(run_dir / contract.RUN_METRICS)
     if not records:
@@ -141,7 +141,7 @@ def summary(records: Records, job: Job) -> list[str]:
 
 @cache
 def _template() -> Template:
-    loader = PackageLoader("g2rpo_trainer")
+    loader = PackageLoader("g2rpo_trainer.reporting")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from g2rpo_trainer.errors import DataError
-from g2rpo_trainer.history import Records
 from g2rpo_trainer.journal import IterationRecord, RewardEntry, Spread
+from g2rpo_trainer.reporting.history import Records
 from g2rpo_trainer.storage import replace_file, storage_errors
 
 Cell = float | int | str | None
@@ -81,7 +81,7 @@ def write_curve_svg(records: Records, path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    from g2rpo_trainer.curve_figure import curve_svg  # noqa: PLC0415 - a trainer starts without matplotlib's second
+    from g2rpo_trainer.reporting.curve_figure import curve_svg  # noqa: PLC0415 - a trainer starts without matplotlib's second
 
     content = curve_svg(records).encode()
     with storage_errors(path):

@@ -8,9 +8,9 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from g2rpo_trainer.charts import LIGHT, PLACEHOLDERS, colored, dress, finite, svg_text
-from g2rpo_trainer.history import Records, measurements, reward_curve, roles
-from g2rpo_trainer.series import Point, smooth, smoothing_width, thin
+from g2rpo_trainer.reporting.charts import LIGHT, PLACEHOLDERS, colored, dress, finite, svg_text
+from g2rpo_trainer.reporting.history import Records, measurements, reward_curve, roles
+from g2rpo_trainer.reporting.series import Point, smooth, smoothing_width, thin
 
 WIDTH, HEIGHT = 800, 400
 POINTS_PER_INCH = 72

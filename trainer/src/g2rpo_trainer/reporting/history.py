@@ -13,7 +13,7 @@ from statistics import median
 from typing import Literal
 
 from g2rpo_trainer.journal import IterationRecord, Phase, RewardEntry, Role, Spread
-from g2rpo_trainer.series import finite_mean
+from g2rpo_trainer.reporting.series import finite_mean
 
 Split = Literal["eval", "unseen"]
 Records = Sequence[IterationRecord]

@@ -9,15 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g2rpo_api.training import TrainingSpec
-from g2rpo_trainer.footprint import (
-    LORA_TARGETS,
+from g2rpo_trainer.planning.footprint import (
     Footprint,
     adapted_layers,
     footprint,
     latents_per_group,
     trained_parameters,
 )
-from g2rpo_trainer.model_files import ModelFiles
+from g2rpo_trainer.planning.model_files import ModelFiles
 
 BILLION = 10**9
 
@@ -162,12 +161,6 @@ def test_lora_is_counted_as_peft_makes_it(targets: tuple[str, ...] | None) -> No
     files = ModelFiles(shapes, 0, 0, 4, 8, 2)
     assert made > 0
     assert trained_parameters(spec(model=lora(3, targets)), files) == made
-
-
-def test_default_targets_are_those_of_the_family() -> None:
-    from g2rpo_trainer.models.sd3 import SD3
-
-    assert tuple(SD3.lora_targets) == LORA_TARGETS["SD3"]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from g2rpo_trainer.history import RECENT, Records, measurements, reward_curve, roles, trained, trained_reward
 from g2rpo_trainer.journal import Role
-from g2rpo_trainer.series import finite_mean, thin
+from g2rpo_trainer.reporting.history import RECENT, Records, measurements, reward_curve, roles, trained, trained_reward
+from g2rpo_trainer.reporting.series import finite_mean, thin
 
 RunPhase = Literal["starting", "training", "evaluating", "finished"]
 MAX_CURVE_POINTS = 64

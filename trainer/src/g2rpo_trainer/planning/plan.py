@@ -16,8 +16,8 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.training import SamplingSpec, TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
-from g2rpo_trainer.footprint import Footprint, footprint
-from g2rpo_trainer.model_files import ModelFiles, read_model
+from g2rpo_trainer.planning.footprint import Footprint, footprint
+from g2rpo_trainer.planning.model_files import ModelFiles, read_model
 from g2rpo_trainer.resources import resolve
 
 KIBI = 1024

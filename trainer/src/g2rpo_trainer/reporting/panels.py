@@ -7,8 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from g2rpo_trainer.charts import MAX_POINTS, PLACEHOLDERS, SERIES, Canvas, Chart, LegendEntry, placeholder, ramp
-from g2rpo_trainer.history import (
+from g2rpo_trainer.journal import IterationRecord, PolicyEntry, Role, StepEntry
+from g2rpo_trainer.reporting.charts import (
+    MAX_POINTS,
+    PLACEHOLDERS,
+    SERIES,
+    Canvas,
+    Chart,
+    LegendEntry,
+    placeholder,
+    ramp,
+)
+from g2rpo_trainer.reporting.history import (
     PHASES,
     Measurement,
     Records,
@@ -21,9 +31,8 @@ from g2rpo_trainer.history import (
     roles,
     trained,
 )
-from g2rpo_trainer.journal import IterationRecord, PolicyEntry, Role, StepEntry
-from g2rpo_trainer.series import Point, bins, evenly, finite_mean
-from g2rpo_trainer.verdict import is_binary, standard_error
+from g2rpo_trainer.reporting.series import Point, bins, evenly, finite_mean
+from g2rpo_trainer.reporting.verdict import is_binary, standard_error
 
 MAX_BARS = 40
 

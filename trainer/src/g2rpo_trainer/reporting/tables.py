@@ -10,9 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from g2rpo_trainer.history import PHASES, Records, images_per_second, measurements, other_seconds, trained
 from g2rpo_trainer.journal import Role
-from g2rpo_trainer.verdict import Change, changes, format_difference, format_distance, format_pair, format_value
+from g2rpo_trainer.reporting.history import PHASES, Records, images_per_second, measurements, other_seconds, trained
+from g2rpo_trainer.reporting.verdict import (
+    Change,
+    changes,
+    format_difference,
+    format_distance,
+    format_pair,
+    format_value,
+)
 
 DIRECTIONS = {"rose": "rose", "fell": "fell", "level": "no clear change"}
 ROLES = {"train": "trained", "heldout": "held out"}

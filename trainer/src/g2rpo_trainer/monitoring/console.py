@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from g2rpo_trainer.history import (
+from g2rpo_trainer.journal import IterationRecord
+from g2rpo_trainer.reporting.history import (
     RECENT,
     Records,
     eta_seconds,
@@ -23,10 +24,9 @@ from g2rpo_trainer.history import (
     trained,
     trained_reward,
 )
-from g2rpo_trainer.journal import IterationRecord
-from g2rpo_trainer.series import finite_mean
-from g2rpo_trainer.tables import duration
-from g2rpo_trainer.verdict import is_binary
+from g2rpo_trainer.reporting.series import finite_mean
+from g2rpo_trainer.reporting.tables import duration
+from g2rpo_trainer.reporting.verdict import is_binary
 
 PLAIN = str.maketrans({"↑": "^", "↓": "v", "→": "=", "·": "|", "…": "~", "−": "-"})
 """For terminals that know ASCII only."""

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from g2rpo_trainer.series import Point, smooth, smoothing_width, thin
+from g2rpo_trainer.reporting.series import Point, smooth, smoothing_width, thin
 
 LIGHT = {
     "ink": "#1f2430",

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from g2rpo_trainer.history import Measurement, Records, Split, measurements, roles
 from g2rpo_trainer.journal import Role, Spread
+from g2rpo_trainer.reporting.history import Measurement, Records, Split, measurements, roles
 
 Level = Literal["good", "unclear", "warning", "bad", "pending"]
 Direction = Literal["rose", "fell", "level"]
