@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart miniature bench test check check-format check-lint check-types check-arrows check-pins \
+.PHONY: help quickstart showcase miniature bench test check check-format check-lint check-types check-arrows check-pins \
         format pins clean trainer-venv dev-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
@@ -20,11 +20,14 @@ help:  ## this list
 quickstart: trainer-venv  ## align the miniature model with a learned reward on this machine's CPU: minutes, no GPU
 	@.venv/bin/g2rpo-train manifests/samples/miniature-g2rpo.yaml --runs runs $(ARGS)
 
+showcase: quickstart  ## draw the README's pictures from the quickstart's run
+	@.venv/bin/python docs/showcase.py runs/miniature-g2rpo
+
 miniature: trainer-venv  ## train the shipped miniature model again from nothing
 	@.venv/bin/python -m g2rpo_trainer.miniature $(ARGS)
 
-bench: trainer-venv  ## run benchmarks/*.py, one after the other
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
+bench: trainer-venv  ## the benchmarks: what sharing saves, then the methods (half an hour)
+	@set -e; for file in benchmarks/rollout.py benchmarks/methods.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
 
 test: dev-venv  ## all tests
 	@.venv/bin/python -m pytest $(ARGS)

@@ -33,7 +33,11 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
 def test_where_the_disk_refuses_the_old_file_stays_and_the_error_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "file"
     replace_file(path, b"old")
-    with pytest.raises(StorageError, match="no space left") as error, files_of_at_most_100_bytes(), storage_errors(path):
+    with (
+        pytest.raises(StorageError, match="no space left") as error,
+        files_of_at_most_100_bytes(),
+        storage_errors(path),
+    ):
         replace_file(path, b"x" * 1000)
     assert str(path) in str(error.value)
     assert "--runs" in str(error.value)

@@ -214,7 +214,8 @@ class EvaluationSpec(Model):
     steps: Steps | None = None
     """Grid steps of evaluation pictures; sampling.steps when empty."""
     probes: Annotated[Items[Text], Field(max_length=16)] = ()
-    """Prompts that are drawn into the picture grid; the first training prompts when empty."""
+    """Prompts that are drawn into the picture grid; eight from all over the training file when
+    empty."""
 
     def faults(self) -> Iterator[Fault]:
         """A prompt file of an unknown kind."""

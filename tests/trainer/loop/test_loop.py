@@ -14,12 +14,14 @@ from torch import Tensor
 
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
-from g2rpo_trainer.build import Built
+from g2rpo_trainer.build import Built, probes
 from g2rpo_trainer.checkpoint import verified_manifest
 from g2rpo_trainer.errors import DataError, DivergedError, RewardError
 from g2rpo_trainer.loop import Algorithm, Run, train
+from g2rpo_trainer.models.sd3 import SD3
 from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience, Loss, Prompt, PromptBatch
+from g2rpo_trainer.reporting.grids import read_grid
 from g2rpo_trainer.rewards import registry
 from g2rpo_trainer.rewards.scoring import Scorer
 
@@ -297,3 +299,32 @@ def test_a_model_folder_with_a_missing_part_is_named_by_its_key(
     shutil.rmtree(broken / "vae")
     with pytest.raises(DataError, match=r"spec\.training\.model\.path"):
         open_run(job({"model.path": str(broken)}))
+
+
+def test_probes_are_the_jobs_or_some_from_all_over_the_file(job: MakeJob) -> None:
+    prompts = tuple(Prompt(i, f"p{i}", {}) for i in range(80))
+    own = job({"evaluation.probes": ["a", "b"]}).spec.training
+    assert [probe.text for probe in probes(own, prompts)] == ["a", "b"]
+    default = job({"evaluation.probes": []}).spec.training
+    assert [probe.index for probe in probes(default, prompts)] == [0, 10, 20, 30, 40, 50, 60, 70]
+    assert probes(default, prompts[:3]) == prompts[:3]
+
+
+def test_the_pictures_of_the_probes_are_in_the_folder_and_change_with_training(
+    job: MakeJob, open_run: OpenRun, folder: Path
+) -> None:
+    built = open_run(job({"iterations": 2, "optimizer.learningRate": 0.01}))
+    train(built.run, built.state)
+    before, after = (read_grid(folder / "samples" / f"iter-{i:06d}.png") for i in (0, 2))
+    assert [probe.caption for probe in before] == ["the number 1 1"] == [probe.caption for probe in after]
+    assert before[0].picture.size == (32, 16)
+    assert before[0].picture.tobytes() != after[0].picture.tobytes()
+
+
+def test_text_is_encoded_once_in_a_run(job: MakeJob, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    encode = SD3.encode
+    monkeypatch.setattr(SD3, "encode", lambda self, texts: encoded.extend(texts) or encode(self, texts))
+    built = open_run(job())
+    train(built.run, built.state)
+    assert len(encoded) == len(set(encoded)) == 5

@@ -283,9 +283,10 @@ def _evaluator(
 
 
 def probes(training: TrainingSpec, prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
-    """Prompts of the picture grid: the job's, or the first of the training file."""
+    """Prompts of the picture grid: the job's, or some from all over the training file."""
     own = tuple(Prompt(i, text, {}) for i, text in enumerate(training.evaluation.probes))
-    return own or prompts[:DEFAULT_PROBES]
+    count = min(DEFAULT_PROBES, len(prompts))
+    return own or tuple(prompts[i * len(prompts) // count] for i in range(count))
 
 
 def _constants(training: TrainingSpec) -> Constants:

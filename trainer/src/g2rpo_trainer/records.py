@@ -94,7 +94,7 @@ class Rollout:
     clipped: Tensor
     """Where the clamp cut, bool [K, P, G]."""
     zero_variance: Tensor
-    """Cells whose members all scored the same, bool [M, L, K, P]."""
+    """Cells of valid groups whose members all scored the same, bool [M, L, K, P]."""
     valid: Tensor
     """Groups whose pictures were all scored, bool [P]; the others have A = 0."""
 

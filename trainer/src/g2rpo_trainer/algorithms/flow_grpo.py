@@ -129,8 +129,8 @@ class FlowGRPO:
             anchor_rewards=None,
             branch_rewards=rewards.unsqueeze(2),
             advantages=a.unsqueeze(0),
-            clipped=result.clipped.unsqueeze(0),
-            zero_variance=result.zero_variance.unsqueeze(2),
+            clipped=(result.clipped & groups.unsqueeze(-1)).unsqueeze(0),
+            zero_variance=(result.zero_variance & groups).unsqueeze(2),
             valid=groups,
         )
         return Experience(transitions, rollout)

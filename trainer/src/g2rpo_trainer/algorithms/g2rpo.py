@@ -92,7 +92,14 @@ class G2RPO:
         result = self._integrate(rewards)
         a = torch.where(groups.unsqueeze(-1), result.values, 0.0)
         transitions = tuple(branch.with_advantage(a[i]) for i, branch in enumerate(branches))
-        rollout = Rollout(values[:, :prompts], rewards, a, result.clipped, result.zero_variance, groups)
+        rollout = Rollout(
+            anchor_rewards=values[:, :prompts],
+            branch_rewards=rewards,
+            advantages=a,
+            clipped=result.clipped & groups.unsqueeze(-1),
+            zero_variance=result.zero_variance & groups,
+            valid=groups,
+        )
         return Experience(transitions, rollout)
 
     def _integrate(self, rewards: Tensor) -> Advantages:

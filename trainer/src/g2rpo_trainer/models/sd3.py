@@ -98,9 +98,15 @@ class SD3:
         return (vae.decode(scaled, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
 
     def save_lora(self, folder: Path) -> None:
-        """Write pytorch_lora_weights.safetensors, which `pipeline.load_lora_weights(folder)` reads."""
-        layers = get_peft_model_state_dict(self.transformer)
-        StableDiffusion3Pipeline.save_lora_weights(folder, transformer_lora_layers=layers)
+        """Write pytorch_lora_weights.safetensors, which `pipeline.load_lora_weights(folder)` reads.
+
+        The configuration goes along: without it alpha would be taken for the rank.
+        """
+        StableDiffusion3Pipeline.save_lora_weights(
+            folder,
+            transformer_lora_layers=get_peft_model_state_dict(self.transformer),
+            transformer_lora_adapter_metadata=self._pipeline.transformer.peft_config["default"].to_dict(),
+        )
 
 
 def _call(forward: Forward, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:

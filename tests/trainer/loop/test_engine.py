@@ -1,0 +1,140 @@
+"""One rank of the engine against AdamW and clipping by formula, at every ZeRO stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from g2rpo_trainer.engine import Engine, OptimizerSettings, World
+
+STAGES = [0, 1, 2, 3]
+SETTINGS = {"learning_rate": 0.1, "betas": (0.8, 0.9), "epsilon": 1e-6, "weight_decay": 0.03, "gradient_clip": 0.5}
+
+
+class Weights(nn.Module):
+    """Losses are linear in the weights, so that their gradient is what is put in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.5, -1.0, 2.0]))
+
+    def forward(self, gradient: Tensor) -> Tensor:
+        return (self.w * gradient).sum()
+
+
+def engine_of(world: World, stage: int) -> tuple[Engine, Weights]:
+    module = Weights()
+    return Engine(module, OptimizerSettings(**SETTINGS, zero_stage=stage), world), module
+
+
+def weights(engine: Engine, module: Weights) -> np.ndarray:
+    with engine.whole_weights():
+        return module.w.detach().double().numpy().copy()
+
+
+class ByFormula:
+    """AdamW as arXiv 1711.05101 writes it, after clipping the whole gradient by its norm."""
+
+    def __init__(self) -> None:
+        self.w = np.array([0.5, -1.0, 2.0])
+        self.m, self.v, self.t = np.zeros(3), np.zeros(3), 0
+
+    def step(self, gradient: np.ndarray) -> float:
+        norm = float(np.sqrt((gradient**2).sum()))
+        gradient = gradient * min(1.0, SETTINGS["gradient_clip"] / (norm + 1e-6))
+        beta1, beta2 = SETTINGS["betas"]
+        self.t += 1
+        self.m = beta1 * self.m + (1 - beta1) * gradient
+        self.v = beta2 * self.v + (1 - beta2) * gradient**2
+        m, v = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
+        self.w = self.w * (1 - SETTINGS["learning_rate"] * SETTINGS["weight_decay"])
+        self.w = self.w - SETTINGS["learning_rate"] * m / (np.sqrt(v) + SETTINGS["epsilon"])
+        return norm
+
+
+GRADIENTS = [np.array(g) for g in ([3.0, 4.0, 0.0], [0.1, -0.2, 0.05], [-1.0, 0.0, 2.0])]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_steps_are_clipped_adamw(world: World, stage: int) -> None:
+    engine, module = engine_of(world, stage)
+    formula = ByFormula()
+    for gradient in GRADIENTS:
+        norm = formula.step(gradient)
+        engine.backward(engine.forward(torch.tensor(gradient, dtype=torch.float32)))
+        report = engine.step()
+        assert report.applied
+        assert report.grad_norm == pytest.approx(norm, rel=1e-5)
+        assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_losses_between_steps_add_up(world: World, stage: int) -> None:
+    engine, module = engine_of(world, stage)
+    formula = ByFormula()
+    formula.step(sum(GRADIENTS))
+    for gradient in GRADIENTS:
+        engine.backward(engine.forward(torch.tensor(gradient, dtype=torch.float32)))
+    engine.step()
+    assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
+
+
+def infinite_gradient(engine: Engine) -> Tensor:
+    return engine.forward(torch.tensor([1.0, math.inf, 1.0]))
+
+
+def nan_gradient(engine: Engine) -> Tensor:
+    return engine.forward(torch.tensor([1.0, math.nan, 1.0]))
+
+
+def infinite_loss_with_a_finite_gradient(engine: Engine) -> Tensor:
+    return engine.forward(torch.tensor([1.0, 1.0, 1.0])) + math.inf
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("bad", [infinite_gradient, nan_gradient, infinite_loss_with_a_finite_gradient])
+def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_is_as_if_it_had_not_been(
+    world: World, stage: int, bad: Callable[[Engine], Tensor]
+) -> None:
+    engine, module = engine_of(world, stage)
+    formula = ByFormula()
+    formula.step(GRADIENTS[0])
+    engine.backward(engine.forward(torch.tensor(GRADIENTS[0], dtype=torch.float32)))
+    engine.step()
+    engine.backward(bad(engine))
+    assert not engine.step().applied
+    assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
+    formula.step(GRADIENTS[1])
+    engine.backward(engine.forward(torch.tensor(GRADIENTS[1], dtype=torch.float32)))
+    assert engine.step().applied
+    assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_loaded_engine_goes_on_bit_by_bit(world: World, stage: int, tmp_path: Path) -> None:
+    def step(engine: Engine, gradient: np.ndarray) -> None:
+        engine.backward(engine.forward(torch.tensor(gradient, dtype=torch.float32)))
+        engine.step()
+
+    first, module = engine_of(world, stage)
+    step(first, GRADIENTS[0])
+    first.save(tmp_path, "here")
+    step(first, GRADIENTS[1])
+    second, copy = engine_of(world, stage)
+    second.load(tmp_path, "here")
+    step(second, GRADIENTS[1])
+    assert np.array_equal(weights(first, module), weights(second, copy))
+
+
+def test_one_rank_agrees_with_itself(world: World) -> None:
+    assert (world.rank, world.size) == (0, 1)
+    assert world.any(True)
+    assert not world.any(False)
+    assert world.gather({"a": 1}) == [{"a": 1}]
+    world.barrier()
