@@ -204,7 +204,7 @@ def test_torchrun_starts_the_same_ranks(runs: Path) -> None:
 def test_the_port_answers_while_the_run_lasts(runs: Path) -> None:
     process = start(job_file(runs, "served", 1, iterations=10_000), runs)
     assert process.stdout is not None
-    where = process.stdout.readline().rpartition("metrics at ")[2].strip()
+    where = next(line for line in process.stdout if "metrics at " in line).rpartition("metrics at ")[2].strip()
     until(lambda: len(diary(runs / "served")) > 1, process)
     with urllib.request.urlopen(where) as answer:
         assert b"g2rpo_trainer_iterations_total 10000.0" in answer.read()

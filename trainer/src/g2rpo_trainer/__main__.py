@@ -44,8 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, ExitCode.INVALID_SPEC)
     except TrainerError as error:
         return _failed(error, error.exit_code)
-    if place is None and job.spec.workers.processes_per_node > 1:
-        return launch(sys.argv[1:] if argv is None else argv, job.spec.workers.processes_per_node)
+    processes = job.spec.workers.processes_per_node
+    if place is None:
+        print(f"{job.metadata.name}: starting {processes} rank{'s' if processes > 1 else ''}", flush=True)
+    if place is None and processes > 1:
+        return launch(sys.argv[1:] if argv is None else argv, processes)
     return _rank(job, place or RankEnvironment.alone(), arguments)
 
 

@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from torch import Tensor, nn
 
+from g2rpo_trainer.flow import path
 from g2rpo_trainer.miniature.components import build_pipeline
 from g2rpo_trainer.miniature.glyphs import render_batch
 from g2rpo_trainer.miniature.recipe import TEXT_TOKENS, Recipe, Schedule, numbers, prompt
@@ -117,13 +118,13 @@ def train_flow(
         weight = time.view(-1, 1, 1, 1)
         text, pooled = encode(pipeline, renders.texts)
         velocity = pipeline.transformer(
-            hidden_states=(1 - weight) * data + weight * noise,
+            hidden_states=path.state_from_ends(data, noise, weight),
             encoder_hidden_states=text[number],
             pooled_projections=pooled[number],
             timestep=time * _TIMESTEPS,
             return_dict=False,
         )[0]
-        return nn.functional.mse_loss(velocity, noise - data)
+        return nn.functional.mse_loss(velocity, path.velocity_from_ends(data, noise))
 
     modules = [pipeline.transformer, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3]
     optimise(modules, recipe.flow, loss, partial(_line, report, "flow"))
