@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from g2rpo_api.contract import ExitCode
+from g2rpo_trainer.launch import RankEnvironment
 
 ITERATIONS = 10
 CHECKPOINT_EVERY = 5
@@ -54,6 +55,12 @@ def job_file(folder: Path, name: str, processes: int, **training: Any) -> Path:
     return path
 
 
+def environment() -> dict[str, str]:
+    """This process's, but for what makes a process a rank: another test may be one."""
+    mine = RankEnvironment.alone().variables()
+    return {name: value for name, value in os.environ.items() if name not in mine}
+
+
 def start(job: Path, runs: Path, *arguments: str) -> subprocess.Popen[str]:
     """In a process group of its own, so that everything it started can be killed at once."""
     return subprocess.Popen(
@@ -62,6 +69,7 @@ def start(job: Path, runs: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env=environment(),
     )
 
 
@@ -166,7 +174,9 @@ def files_of_at_most_4_mib() -> None:
 def test_a_full_disk_is_code_6_loses_nothing_and_with_room_the_same_command_goes_on(runs: Path) -> None:
     job = job_file(runs, "full", 1, iterations=2, checkpoint={"everyIterations": 1})
     command = [*COMMAND, str(job), "--runs", str(runs), "--port", "0"]
-    refused = subprocess.run(command, preexec_fn=files_of_at_most_4_mib, capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        command, preexec_fn=files_of_at_most_4_mib, capture_output=True, text=True, check=False, env=environment()
+    )
     assert refused.returncode == ExitCode.STORAGE, refused.stderr
     assert "free some space" in refused.stderr
     assert [entry["iteration"] for entry in diary(runs / "full")] == [0, 1]
@@ -195,6 +205,7 @@ def test_torchrun_starts_the_same_ranks(runs: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=environment(),
         )
     )
     assert [entry["world_size"] for entry in diary(runs / "torchrun")] == [2, 2]
@@ -225,6 +236,7 @@ def tmp_job(tmp_path: Path) -> Iterator[Callable[..., tuple[int, str]]]:
             text=True,
             timeout=PATIENCE_SECONDS,
             check=False,
+            env=environment(),
         )
         return done.returncode, done.stdout + done.stderr
 

@@ -328,3 +328,18 @@ def test_text_is_encoded_once_in_a_run(job: MakeJob, open_run: OpenRun, monkeypa
     built = open_run(job())
     train(built.run, built.state)
     assert len(encoded) == len(set(encoded)) == 5
+
+
+def test_the_log_says_where_an_attempt_began_what_it_saved_and_how_it_was_judged(
+    job: MakeJob, open_run: OpenRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = open_run(job({"iterations": 2}))
+    train(first.run, first.state)
+    second = open_run(job())
+    assert train(second.run, second.state)
+    told = caplog.messages
+    assert "attempt 1 on 1 ranks goes on after iteration 0" in told
+    assert "attempt 2 on 1 ranks goes on after iteration 2" in told
+    assert sum(message.startswith("checkpoint of iteration 2 saved in") for message in told) == 1
+    assert sum(message.startswith("iteration 4, eval on 3 prompts: {'brightness': ") for message in told) == 1

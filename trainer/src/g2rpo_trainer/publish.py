@@ -6,6 +6,7 @@ one says anything. What each of them looks like is decided in the modules that i
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ from g2rpo_trainer.reporting.history import eta_seconds
 from g2rpo_trainer.reporting.report import write_report
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.storage import storage_errors
+
+logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 1800.0
 """Silence of the loop after which /healthz fails; as long as a collective may take."""
@@ -76,6 +79,8 @@ class Publisher:
         self._records, self._captions = list(records), list(captions)
         self._console.resume(self._records)
         self._telemetry.resume(self._records)
+        done = self._records[-1].iteration if self._records else 0
+        logger.info("attempt %d on %d ranks goes on after iteration %d", self.attempt, self.world_size, done)
 
     @contextmanager
     def serving(self, port: int | None) -> Iterator[None]:
@@ -100,6 +105,9 @@ class Publisher:
         self._telemetry.enter("training")
         self._telemetry.observe(record, eta_seconds(self._records, self.job.spec.training.iterations))
         self._console.show(record)
+        for entry in record.evaluation:
+            means = {name: round(spread.mean, 4) for name, spread in entry.rewards.items()}
+            logger.info("iteration %d, %s on %d prompts: %s", record.iteration, entry.split, entry.prompts, means)
         if record.evaluation:
             write_curve_csv(self._records, self.folder.path / contract.RUN_CURVE_CSV)
 
@@ -116,10 +124,12 @@ class Publisher:
     def checkpointed(self, iteration: int, seconds: float) -> None:
         """A checkpoint was saved and took this long."""
         self._telemetry.observe_checkpoint(iteration, time.time(), seconds)
+        logger.info("checkpoint of iteration %d saved in %.1f s", iteration, seconds)
 
     def finish(self, done: bool) -> Path:
         """Write the curves and the report, and say where they are."""
         self._telemetry.enter("finished")
+        logger.info("finished" if done else "stopped with a checkpoint")
         self._console.finish()
         write_curve_csv(self._records, self.folder.path / contract.RUN_CURVE_CSV)
         write_curve_svg(self._records, self.folder.path / contract.RUN_CURVE_SVG)
