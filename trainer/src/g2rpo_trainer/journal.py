@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["train", "heldout"]
-Phase = Literal["rollout", "decode", "reward", "advantage", "train", "checkpoint", "eval"]
+Phase = Literal["rollout", "decode", "reward", "train", "checkpoint", "eval"]
 
 
 class Entry(BaseModel):

@@ -21,7 +21,6 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("rollout", "rollout (model)"),
     ("decode", "decode"),
     ("reward", "reward"),
-    ("advantage", "advantage"),
     ("train", "update"),
     ("eval", "evaluation"),
     ("checkpoint", "checkpoint"),
