@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from g2rpo_trainer.records import Prompt
-from g2rpo_trainer.rewards.onnx import TextScore, TextScorer, open_session, package_file, target_texts
+from g2rpo_trainer.rewards.onnx import TextScore, TextScorer, open_session, package_file
 
 _HEIGHT = 64
 
@@ -45,10 +45,7 @@ class DdddOCR:
         Raises:
             ValueError: a prompt has no `target`, or one the network cannot read.
         """
-        targets = target_texts(prompts)
-        rows = range(0, len(images), self._batch_size)
-        batches = [slice(row, row + self._batch_size) for row in rows]
-        return torch.cat([self._scorer(self.probabilities(images[b]), targets[b]) for b in batches])
+        return self._scorer.score(images, prompts, self._batch_size, self.probabilities)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities per frame: float32 [N, 3, H, W] to float32 [N, frames, classes]."""

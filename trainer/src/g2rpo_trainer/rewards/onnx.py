@@ -6,7 +6,7 @@ which characters it knows is theirs; from frame probabilities to a score is here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -22,6 +22,9 @@ from g2rpo_trainer.records import Prompt
 
 TextScore = Literal["Likelihood", "ExactMatch"]
 """Likelihood: probability of the target text, per character. ExactMatch: 1 if it is what is read."""
+
+Reader = Callable[[Tensor], Tensor]
+"""Pictures [N, 3, H, W] to class probabilities per frame [N, frames, classes]."""
 
 BLANK = 0
 """Index of CTC's blank among the classes of a frame."""
@@ -95,6 +98,16 @@ class TextScorer:
             return torch.tensor([float(text == target) for text, target in zip(read, targets, strict=True)])
         classes = [self._classes(target, probabilities.shape[1]) for target in targets]
         return likelihood(probabilities, classes)
+
+    def score(self, images: Tensor, prompts: Sequence[Prompt], batch_size: int, reader: Reader) -> Tensor:
+        """Score N pictures [N, 3, H, W] as `reader` reads them, `batch_size` at a time: float32 [N].
+
+        Raises:
+            ValueError: a prompt has no `target`, or one the network cannot read.
+        """
+        targets = target_texts(prompts)
+        batches = [slice(row, row + batch_size) for row in range(0, len(images), batch_size)]
+        return torch.cat([self(reader(images[b]), targets[b]) for b in batches])
 
     def read(self, probabilities: Tensor) -> list[str]:
         """The N texts of the likeliest class per frame, [N, frames, classes], repeats merged."""

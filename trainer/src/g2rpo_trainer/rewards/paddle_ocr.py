@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from g2rpo_trainer.records import Prompt
-from g2rpo_trainer.rewards.onnx import TextScore, TextScorer, open_session, package_file, target_texts
+from g2rpo_trainer.rewards.onnx import TextScore, TextScorer, open_session, package_file
 
 _HEIGHT = 48
 _COLUMNS_PER_FRAME = 8
@@ -46,10 +46,7 @@ class PaddleOCR:
         Raises:
             ValueError: a prompt has no `target`, or one the network cannot read.
         """
-        targets = target_texts(prompts)
-        rows = range(0, len(images), self._batch_size)
-        batches = [slice(row, row + self._batch_size) for row in rows]
-        return torch.cat([self._scorer(self.probabilities(images[b]), targets[b]) for b in batches])
+        return self._scorer.score(images, prompts, self._batch_size, self.probabilities)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities per frame: float32 [N, 3, H, W] to float32 [N, frames, classes]."""
