@@ -1,6 +1,6 @@
 """The methods against each other: same weights, same rewards, equal CPU-seconds, several seeds.
 
-    python benchmarks/methods.py --cpu-seconds 120 --seeds 3 --output benchmarks/results
+    python benchmarks/methods.py --cpu-seconds 90 --seeds 3
 
 Every run is a process of its own, one rank on one thread; its clock is the process's CPU time, which
 stands still while it evaluates. Writes methods.json, methods.md (a table) and methods.svg (a plot).
@@ -152,7 +152,7 @@ def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cpu-seconds", type=float, default=120)
+    parser.add_argument("--cpu-seconds", type=float, default=90)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))

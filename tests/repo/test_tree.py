@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,26 @@ def test_links_lead_to_files(documents: dict[Path, str], root: Path) -> None:
     assert not broken
 
 
-def test_yaml_of_the_documents_is_valid(documents: dict[Path, str]) -> None:
-    """Every block is YAML, and every whole job among them is one that the program takes."""
+def refused_yaml(texts: Iterable[str]) -> list[str]:
+    """Fenced blocks that are no YAML, or whole jobs that the program does not take."""
+    from g2rpo_api.errors import SpecError
     from g2rpo_api.parse import parse_job
 
-    blocks = [block for text in documents.values() for language, block in FENCE.findall(text) if language == "yaml"]
-    for block in blocks:
-        content = yaml.safe_load(block)
-        if isinstance(content, dict) and content.get("kind") == "G2RPOJob":
-            parse_job(block)
+    refused = []
+    for block in (block for text in texts for language, block in FENCE.findall(text) if language == "yaml"):
+        try:
+            content = yaml.safe_load(block)
+            if isinstance(content, dict) and content.get("kind") == "G2RPOJob":
+                parse_job(block)
+        except (yaml.YAMLError, SpecError):
+            refused.append(block)
+    return refused
+
+
+def test_yaml_of_the_documents_is_valid(documents: dict[Path, str]) -> None:
+    assert refused_yaml(documents.values()) == []
+
+
+@pytest.mark.parametrize("block", ["kind: G2RPOJob\nspec: {}\n", "a: [1\n"])
+def test_yaml_that_is_wrong_would_be_noticed(block: str) -> None:
+    assert refused_yaml([f"text\n\n```yaml\n{block}```\n"]) == [block]
