@@ -5,7 +5,7 @@ Who calls this: the models beside it. Where its business ends: it knows no field
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -73,6 +73,9 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
+
+    exactly_one: ClassVar[tuple[str, ...]] = ()
+    """Optional fields of which exactly one is given, where a model has such."""
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong between the fields of this model (not inside them)."""
@@ -147,3 +150,35 @@ class Union(Model):
             place = f" (settings of {self.type} go under {self.member})" if self.member else ""
             hint = f"remove it, or set type: {variant}{place}"
             yield Fault((camel(name),), getattr(self, name).model_dump(by_alias=True), allowed, hint)
+
+
+def exactly_one_faults(model: Model, *, none_too: bool = False) -> Iterator[Fault]:
+    """Faults of a model whose `exactly_one` names fields of which one must be given.
+
+    Args:
+        model: of a class that names them.
+        none_too: whether giving none of them is fine, too.
+    """
+    given = [camel(name) for name in model.exactly_one if getattr(model, name) is not None]
+    choices = ", ".join(map(camel, model.exactly_one))
+    if len(given) > 1:
+        for name in given[1:]:
+            allowed = f"absent when {given[0]} is given: one of {choices}"
+            yield Fault((name,), f"{name} beside {given[0]}", allowed, "remove one of them")
+    elif not given and not none_too:
+        yield Fault((), "none of them", f"exactly one of {choices}", "add one")
+
+
+def repeated_faults(items: str, key: str, values: Sequence[str]) -> Iterator[Fault]:
+    """Faults of a list whose items are told apart by a key, for each value that occurs again.
+
+    Args:
+        items: YAML key of the list.
+        key: YAML key in each of its items.
+        values: what the items have there.
+    """
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            first = values.index(value)
+            hint = f"{items}[{first}] has the same {key}: change or remove one of them"
+            yield Fault((items, index, key), value, f"unique among the {items}", hint)

@@ -6,15 +6,34 @@ Who calls this: `parse.py`, the operator and the trainer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from g2rpo_api.base import Fault, Model, Positive
+from g2rpo_api.base import Count, Fault, Items, Model, Positive, repeated_faults
+from g2rpo_api.contract import CACHE_DIR, CONFIG_DIR, RUNS_DIR
+from g2rpo_api.pods import (
+    MAX_ITEMS,
+    Env,
+    LocalObject,
+    ObjectName,
+    QualifiedName,
+    Quantity,
+    RDMASpec,
+    ResourcesSpec,
+    RunsVolume,
+    SecurityContext,
+    Texts,
+    Tolerations,
+    VolumeMounts,
+    Volumes,
+)
 from g2rpo_api.training import TrainingSpec
 
-MAX_NAME = 52
-"""Longest job name: pods and services add their suffixes and stay within 63 characters."""
+MAX_NAME = 48
+"""Longest job name: attempts, pods and services add their suffixes and stay within 63 characters."""
+RESERVED_PATHS = (RUNS_DIR, CACHE_DIR, CONFIG_DIR, "/dev", "/tmp")
+"""Where the operator mounts something itself."""
 
 
 class Metadata(Model):
@@ -22,8 +41,8 @@ class Metadata(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)]
-    """Name of the job, and of its run folder: lower-case letters, digits and dashes."""
+    name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)]
+    """Name of the job, and of its run folder: lower-case letters, digits and dashes, a letter first."""
     namespace: str | None = None
     """Namespace on a cluster."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -33,26 +52,128 @@ class Metadata(Model):
 
 
 class WorkersSpec(Model):
-    """The processes that train together; one process is one rank."""
+    """The processes that train together; one process is one rank. Without a cluster only the first two count.
 
-    nodes: Positive = 1
+    Can be changed while the job is suspended; the next attempt runs on the new ones.
+    """
+
+    nodes: Annotated[Positive, Field(le=1024)] = 1
     """Machines, one pod each on a cluster."""
-    processes_per_node: Positive = 1
+    processes_per_node: Annotated[Positive, Field(le=64)] = 1
     """Training processes on each machine: one per GPU, or one per two cores or so on a CPU."""
+    resource_name: QualifiedName | None = None
+    """Extended resource of which every process gets one: nvidia.com/gpu, nvidia.com/mig-3g.40gb, amd.com/gpu.
+    Empty trains on CPUs."""
+    resources: ResourcesSpec = ResourcesSpec()
+    """Processors and memory of each pod."""
+    shared_memory: Quantity | None = None
+    """Size of /dev/shm, which ranks of a pod and data loaders share. Empty allows half of the memory limit."""
+    rdma: RDMASpec | None = None
+    """Fast network between the nodes, where the cluster has one; adds the capability IPC_LOCK."""
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=MAX_ITEMS)] = Field(
+        default_factory=dict
+    )
+    """Labels that a node must have."""
+    tolerations: Tolerations = ()
+    """Taints that the pods put up with."""
+    affinity: dict[str, Any] = Field(default_factory=dict)
+    """Kubernetes' affinity, passed on as it is."""
+    priority_class_name: ObjectName | None = None
+    """Priority of the pods: who may preempt whom."""
+    runtime_class_name: ObjectName | None = None
+    """Container runtime, where GPUs need their own."""
+    scheduler_name: ObjectName | None = None
+    """Scheduler, where the default one is not meant."""
+    service_account_name: ObjectName | None = None
+    """Service account of the pods, for image pull secrets and pod identity; its token is not mounted."""
+    image_pull_secrets: Annotated[Items[LocalObject], Field(max_length=16)] = ()
+    """Secrets with credentials of the image's registry."""
+    security: SecurityContext = SecurityContext()
+    """User and groups of the trainer."""
+    env: Env = ()
+    """Environment variables of the trainer: credentials of hubs and trackers by Secret, NCCL settings."""
+    volumes: Volumes = ()
+    """Further volumes: model weights, prompts."""
+    volume_mounts: VolumeMounts = ()
+    """Where they are mounted."""
+    labels: Texts = Field(default_factory=dict)
+    """Further labels of the pods."""
+    annotations: Texts = Field(default_factory=dict)
+    """Further annotations of the pods: secondary networks, sidecar injection off."""
 
     @property
     def ranks(self) -> int:
         """Processes in all, the world size."""
         return self.nodes * self.processes_per_node
 
+    def faults(self) -> Iterator[Fault]:
+        """Mounts of volumes that are not there, and names that occur twice."""
+        names = [volume.name for volume in self.volumes]
+        yield from repeated_faults("volumes", "name", names)
+        yield from repeated_faults("volumeMounts", "mountPath", [mount.mount_path for mount in self.volume_mounts])
+        yield from repeated_faults("env", "name", [variable.name for variable in self.env])
+        for index, mount in enumerate(self.volume_mounts):
+            if mount.name not in names:
+                allowed = f"the name of one of workers.volumes ({', '.join(names) or 'there are none'})"
+                yield Fault(("volumeMounts", index, "name"), mount.name, allowed, "add the volume, or mend the name")
+            if any(mount.mount_path == path or mount.mount_path.startswith(f"{path}/") for path in RESERVED_PATHS):
+                allowed = f"a path outside {', '.join(RESERVED_PATHS)}"
+                yield Fault(("volumeMounts", index, "mountPath"), mount.mount_path, allowed, "choose another path")
+
+
+class StorageSpec(Model):
+    """Where a run is kept. Without a cluster it is the folder that --runs names."""
+
+    runs: RunsVolume = RunsVolume()
+    """Volume of the run folders: checkpoints, curves, reports, exported weights."""
+
+
+class PolicySpec(Model):
+    """How long a job may take, and how often it may be tried again."""
+
+    max_restarts: Annotated[Count, Field(le=1000)] = 3
+    """Restarts after a fault of the job's own (a crash, a hang, memory exhausted) before it counts as failed."""
+    max_disruptions: Annotated[Count, Field(le=10000)] = 20
+    """Restarts after a disruption from outside (preemption, eviction, a lost node) before it counts as failed."""
+    restart_backoff_seconds: Annotated[Count, Field(le=3600)] = 10
+    """Pause before the first restart after a fault; it doubles with each further one, up to 10 minutes."""
+    active_deadline_seconds: Positive | None = None
+    """Longest time from the first attempt on, suspended time not counted; no limit when empty. The job then ends
+    as Failed; its checkpoints stay."""
+    start_timeout_seconds: Positive | None = 1800
+    """Longest time from all pods being scheduled to all running: pulling images, mounting volumes. Waiting for
+    room in the cluster does not count. The job then ends as Failed; no limit when null."""
+    progress_timeout_seconds: Positive | None = 1800
+    """Longest silence of running ranks: without a new iteration, evaluation or checkpoint for so long they count as
+    hung and are restarted. Several times the longest iteration; no limit when null."""
+    ttl_seconds_after_finished: Count | None = None
+    """When a finished job is deleted with everything in the cluster that belongs to it; never when empty. Run
+    folders stay."""
+    termination_grace_period_seconds: Annotated[Positive, Field(le=86400)] = 300
+    """Time that a pod gets to save a checkpoint when it must go."""
+    keep_failed_attempts: Annotated[Count, Field(le=10)] = 2
+    """Failed attempts whose pods, and so their logs, are kept for inspection."""
+
 
 class JobSpec(Model):
     """What to train, and on how many processes."""
 
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^\S+$")] | None = None
+    """Trainer image; the operator's default when empty. A change takes effect at the next attempt."""
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    """When the image is pulled."""
+    suspend: bool = False
+    """True stops the pods after a checkpoint and frees their GPUs; false goes on from there."""
+    stop: bool = False
+    """True ends training early, for good: checkpoint, evaluation, export, then Succeeded."""
     workers: WorkersSpec = WorkersSpec()
     """The processes that train together."""
+    storage: StorageSpec = StorageSpec()
+    """Where the run is kept. Cannot be changed."""
+    policy: PolicySpec = PolicySpec()
+    """How long the job may take, and how often it may be tried again."""
     training: TrainingSpec
-    """What is trained, on what, by which rules."""
+    """What is trained, on what, by which rules. Cannot be changed: a different training is a different job."""
 
     def faults(self) -> Iterator[Fault]:
         """Ranks that would get unequal numbers of prompts."""

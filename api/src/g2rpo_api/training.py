@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from g2rpo_api.algorithm import AlgorithmSpec
-from g2rpo_api.base import Fault, Items, Model, NonNegativeFloat, Positive, PositiveFloat, Text, Union
+from g2rpo_api.base import Fault, Items, Model, NonNegativeFloat, Positive, PositiveFloat, Text, Union, repeated_faults
 
 Family = Literal["SD3"]
 Role = Literal["Train", "HeldOut"]
@@ -280,9 +280,6 @@ def _kl_faults(training: TrainingSpec) -> Iterator[Fault]:
 
 def _reward_faults(rewards: tuple[RewardSpec, ...]) -> Iterator[Fault]:
     names = [reward.name for reward in rewards]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            hint = f"rewards[{names.index(name)}] has the same name: rename one of them"
-            yield Fault(("rewards", index, "name"), name, "unique among the rewards", hint)
+    yield from repeated_faults("rewards", "name", names)
     if all(reward.role == "HeldOut" for reward in rewards):
         yield Fault(("rewards",), names, "a list with at least one reward of role Train", "set role: Train on one")
