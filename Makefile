@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart showcase miniature bench test check check-format check-lint check-types check-arrows check-pins \
+.PHONY: help quickstart showcase miniature bench test cluster check check-format check-lint check-types check-arrows check-pins \
         format pins clean trainer-venv dev-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
@@ -30,7 +30,11 @@ bench: trainer-venv  ## the benchmarks: what sharing saves, then the methods (ha
 	@set -e; for file in benchmarks/rollout.py benchmarks/methods.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
 
 test: dev-venv  ## all tests
+	@PYTHONPATH=tests/cluster .venv/bin/python -m testcluster binaries >/dev/null
 	@.venv/bin/python -m pytest $(ARGS)
+
+cluster: dev-venv  ## a real Kubernetes control plane with fake GPU nodes, to play with until Ctrl-C
+	@PYTHONPATH=tests/cluster exec .venv/bin/python -m testcluster up $(ARGS)
 
 check: check-format check-lint check-types check-arrows check-pins  ## format, lint, types, imports between modules, pins
 
