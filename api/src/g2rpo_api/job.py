@@ -67,7 +67,7 @@ class WorkersSpec(Model):
     resources: ResourcesSpec = ResourcesSpec()
     """Processors and memory of each pod."""
     shared_memory: Quantity | None = None
-    """Size of /dev/shm, which ranks of a pod and data loaders share. Empty allows half of the memory limit."""
+    """Size of /dev/shm, which ranks of a pod and data loaders share. Empty allows as much as the memory limit."""
     rdma: RDMASpec | None = None
     """Fast network between the nodes, where the cluster has one; adds the capability IPC_LOCK."""
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=MAX_ITEMS)] = Field(

@@ -105,6 +105,35 @@ class Reason(StrEnum):
     """The job is not over."""
 
 
+class Cause(StrEnum):
+    """Why an attempt did not succeed. The text of each says what it means and what to do."""
+
+    BUG = "Bug"
+    """The trainer ended by an unexpected error. The traceback is in the run folder's log and in the kept pod's."""
+    INVALID_SPEC = "InvalidSpec"
+    """The trainer refuses the job; not tried again. The message names the keys."""
+    MISSING_DATA = "MissingData"
+    """The model, the prompts or a checkpoint is missing or damaged. Mend the path or the volume."""
+    REWARD_FAILED = "RewardFailed"
+    """A reward raised or gave a score that is not finite. See the message; onFailure SkipGroup carries on instead."""
+    DIVERGED = "Diverged"
+    """Loss or gradient stopped being finite; not tried again. Lower the learning rate or the gradient clip."""
+    STORAGE = "Storage"
+    """The run folder cannot be written: full, read-only or not the trainer's. Mend the volume."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    """The kernel killed a rank for memory. Raise workers.resources.limits.memory, or lower batch sizes."""
+    KILLED = "Killed"
+    """A rank was killed by a signal that nobody asked for."""
+    DISRUPTED = "Disrupted"
+    """Pods were preempted, evicted, drained, or lost with their node; or saved a checkpoint on SIGTERM."""
+    PODS_LOST = "PodsLost"
+    """Pods or the attempt's Job were deleted by someone else."""
+    PROGRESS_STALLED = "ProgressStalled"
+    """No sign of life for policy.progressTimeoutSeconds."""
+    IMAGE = "Image"
+    """The image's name cannot be right; not tried again."""
+
+
 class Status(Model):
     """A part of the status. Unknown keys are let pass: an older operator may read what a newer one wrote."""
 

@@ -1,0 +1,165 @@
+"""★ What to do about a job: an ordered table of rules, the first that matches decides. Pure.
+
+Who calls this: `reconcile.py`, with a view of the job, its objects and the time. A rule looks at the level
+of things, never at what changed, so a decision may be made at any time and any number of times. An
+attempt's number is raised, and written down, in the same decision that gives the last one up; its objects
+are created by a later one. So a crash at any point loses no attempt and repeats none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from g2rpo_api.status import Reason
+from g2rpo_operator import actions, statuses
+from g2rpo_operator.actions import HOPELESS_WAITS
+from g2rpo_operator.failure import last_word
+from g2rpo_operator.notes import notes_between
+from g2rpo_operator.world import Decision, View
+
+FOLLOWED = frozenset(
+    {
+        Reason.QUEUED,
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.CONFIG_MISSING,
+        Reason.CONTAINERS_STARTING,
+        Reason.RANKS_STARTING,
+        Reason.TRAINING,
+        Reason.STOPPING,
+    }
+)
+"""Reasons of the condition Running that are only given to an attempt whose Job was there."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When its condition holds, its action decides."""
+
+    name: str
+    when: Callable[[View], bool]
+    then: Callable[[View], Decision]
+
+
+def finished(view: View) -> bool:
+    """The job is over; it never runs again, whatever happens to its objects."""
+    return view.status.finished
+
+
+def succeeded(view: View) -> bool:
+    """Every rank of the current attempt ended well."""
+    return view.attempt.job is not None and view.attempt.job.complete
+
+
+def suspended(view: View) -> bool:
+    """The job is not to run now."""
+    return view.job.spec.suspend
+
+
+def deadline_over(view: View) -> bool:
+    """The job took too long."""
+    return _used_up(actions.deadline_left_seconds(view))
+
+
+def suspension_over(view: View) -> bool:
+    """The job was suspended and may run again."""
+    condition = view.status.condition("Suspended")
+    return condition is not None and condition.reason != Reason.NOT_SUSPENDED
+
+
+def not_begun(view: View) -> bool:
+    """There was no attempt yet."""
+    return view.status.attempt == 0
+
+
+def older_attempt_alive(view: View) -> bool:
+    """Pods of an attempt that was given up have not ended."""
+    return view.attempt.older_alive
+
+
+def attempt_failed(view: View) -> bool:
+    """Every rank of the current attempt has ended, one of them badly; or a disruption dooms them."""
+    job, pods = view.attempt.job, view.attempt.pods
+    doomed = any(pod.disruption for pod in pods)
+    return job is not None and (job.failed or doomed or (job.failing and all(pod.over for pod in pods)))
+
+
+def attempt_lost(view: View) -> bool:
+    """The Job of the current attempt was there, and is gone or going without having ended."""
+    job, running = view.attempt.job, view.status.condition("Running")
+    if job is None:
+        return running is not None and running.reason in FOLLOWED
+    return job.deleting and not job.over
+
+
+def start_is_hopeless(view: View) -> bool:
+    """A container waits for what can never come."""
+    return any(pod.waiting_reason in HOPELESS_WAITS for pod in view.attempt.pods)
+
+
+def start_took_too_long(view: View) -> bool:
+    """Scheduled pods did not run in time."""
+    return _used_up(actions.start_left_seconds(view))
+
+
+def stalled(view: View) -> bool:
+    """Ranks run, and have given no sign of life for too long."""
+    return view.status.is_true("Running") and _used_up(actions.silence_left_seconds(view))
+
+
+def pausing(view: View) -> bool:
+    """The pause before the next attempt is not over."""
+    return actions.pause_left_seconds(view) > 0
+
+
+def objects_missing(view: View) -> bool:
+    """The current attempt lacks something."""
+    return bool(actions.missing(view))
+
+
+def otherwise(_: View) -> bool:
+    """Always."""
+    return True
+
+
+RULES = (
+    Rule("finished", finished, actions.clean_up),
+    Rule("succeeded", succeeded, actions.succeed),
+    Rule("suspended", suspended, actions.stand_still),
+    Rule("deadline over", deadline_over, actions.end_by_deadline),
+    Rule("suspension over", suspension_over, actions.resume),
+    Rule("not begun", not_begun, actions.begin),
+    Rule("older attempt alive", older_attempt_alive, actions.end_older_attempts),
+    Rule("attempt failed", attempt_failed, actions.judge),
+    Rule("attempt lost", attempt_lost, actions.replace_lost),
+    Rule("start is hopeless", start_is_hopeless, actions.give_up_start),
+    Rule("start took too long", start_took_too_long, actions.end_start),
+    Rule("stalled", stalled, actions.restart_stalled),
+    Rule("pausing", pausing, actions.pause),
+    Rule("objects missing", objects_missing, actions.create),
+    Rule("otherwise", otherwise, actions.follow),
+)
+
+
+def decide(view: View) -> Decision:
+    """Decision of the first rule that matches."""
+    told = with_progress(view)
+    rule = next(rule for rule in RULES if rule.when(told))
+    decision = rule.then(told)
+    status = decision.status.model_copy(update={"phase": statuses.phase_of(decision.status)})
+    return replace(decision, status=status, rule=rule.name, notes=notes_between(view.status, status))
+
+
+def with_progress(view: View) -> View:
+    """The view with what the trainer told last in its status: its last word, else its newest report."""
+    words = [word.progress for pod in view.attempt.pods if pod.index == 0 and pod.over and (word := last_word(pod))]
+    report = next((word for word in words if word is not None), view.progress)
+    if report is None or report.attempt != view.status.attempt:
+        return replace(view, progress=None)
+    status = view.status.model_copy(update={"progress": statuses.progress_of(report)})
+    return replace(view, status=status, progress=report)
+
+
+def _used_up(seconds: float | None) -> bool:
+    return seconds is not None and seconds <= 0

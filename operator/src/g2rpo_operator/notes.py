@@ -1,0 +1,44 @@
+"""What is told as Kubernetes events: each change of a condition that a person would want to know of. Pure.
+
+Who calls this: `decide.py`, with the status before and after.
+"""
+
+from __future__ import annotations
+
+from g2rpo_api.status import Condition, JobStatus, Reason
+from g2rpo_operator.world import Note
+
+NORMAL = frozenset({Reason.SUSPENDED, Reason.RESUMED, Reason.COMPLETED, Reason.STOPPED, Reason.STOPPING, Reason.QUEUED})
+WARNINGS = frozenset(
+    {
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.CONFIG_MISSING,
+        Reason.FAULT,
+        Reason.DISRUPTED,
+        Reason.PROGRESS_STALLED,
+        Reason.PODS_LOST,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.START_TIMEOUT,
+        Reason.RESTARTS_EXHAUSTED,
+        Reason.DISRUPTIONS_EXHAUSTED,
+        Reason.INVALID_SPEC,
+        Reason.POD_REJECTED,
+        Reason.DIVERGED,
+        Reason.NAME_CONFLICT,
+    }
+)
+
+
+def notes_between(before: JobStatus, after: JobStatus) -> tuple[Note, ...]:
+    """Events of a change of status; none when nothing changed that deserves one."""
+    changed = [new for new in after.conditions if _new(before.condition(new.type), new)]
+    told = [Note(new.reason, new.message, new.reason in WARNINGS) for new in changed if new.reason in NORMAL | WARNINGS]
+    if after.is_true("Running") and not before.is_true("Running"):
+        told.append(Note("Running", f"all pods of attempt {after.attempt} run", warning=False))
+    unique = {note.reason: note for note in told}
+    return tuple(unique.values())
+
+
+def _new(old: Condition | None, new: Condition) -> bool:
+    return old is None or (old.status, old.reason) != (new.status, new.reason)

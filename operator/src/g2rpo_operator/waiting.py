@@ -1,0 +1,73 @@
+"""What the pods of an attempt are doing, in one reason and one sentence that says what to do. Pure.
+
+Who calls this: `actions.py`. The first line of the table that fits is what a person should know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from g2rpo_api.status import Reason
+from g2rpo_operator.world import Pod, View
+
+IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
+CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+REMEDY = {
+    Reason.IMAGE_PULL_FAILED: "mend spec.image or workers.imagePullSecrets",
+    Reason.CONFIG_MISSING: "create the Secret, ConfigMap or volume; the pods then go on",
+}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The condition Running of an attempt that has a Job."""
+
+    running: bool
+    reason: Reason
+    message: str
+
+
+def waiting(view: View) -> Waiting:
+    """What is to be said of the current attempt, which has its objects."""
+    attempt, nodes = view.attempt, view.job.spec.workers.nodes
+    if attempt.job is not None and attempt.job.suspended:
+        queue = "Kueue has not admitted the job: kubectl describe workload says why"
+        return Waiting(False, Reason.QUEUED, queue)
+    if view.status.running_time is not None or all_run(view):
+        return _running(view)
+    unschedulable = next((pod for pod in attempt.pods if pod.unschedulable), None)
+    if unschedulable is not None:
+        return Waiting(False, Reason.UNSCHEDULABLE, f"{unschedulable.name}: {unschedulable.unschedulable}")
+    for reason, waits in ((Reason.IMAGE_PULL_FAILED, IMAGE_WAITS), (Reason.CONFIG_MISSING, CONFIG_WAITS)):
+        held = next((pod for pod in attempt.pods if pod.waiting_reason in waits), None)
+        if held is not None:
+            return Waiting(False, reason, f"{_complaint(held)}; {REMEDY[reason]}")
+    return Waiting(False, Reason.CONTAINERS_STARTING, f"waiting for {nodes} {'pod' if nodes == 1 else 'pods'} to run")
+
+
+def _running(view: View) -> Waiting:
+    progress = view.progress
+    attempt = view.attempt
+    if attempt.job is not None and attempt.job.failing:
+        return Waiting(True, Reason.TRAINING, "a rank failed; the others are being stopped")
+    if view.job.spec.stop:
+        return Waiting(True, Reason.STOPPING, "asked to end early: checkpoint, evaluation and export follow")
+    if progress is None or progress.phase == "Starting":
+        trouble = f"; progress cannot be read: {view.progress_error}" if view.progress_error else ""
+        return Waiting(True, Reason.RANKS_STARTING, f"containers run; ranks load the model{trouble}")
+    return Waiting(True, Reason.TRAINING, "iterations are coming in")
+
+
+def _complaint(pod: Pod) -> str:
+    return f"{pod.name}: {pod.waiting_reason}: {pod.waiting_message}".rstrip(": ")
+
+
+def all_scheduled(view: View) -> bool:
+    """Whether every pod has its node."""
+    return len(view.attempt.pods) == view.job.spec.workers.nodes and all(pod.scheduled for pod in view.attempt.pods)
+
+
+def all_run(view: View) -> bool:
+    """Whether every container of the attempt runs, or has done so."""
+    pods = view.attempt.pods
+    return len(pods) == view.job.spec.workers.nodes and all(pod.phase in ("Running", "Succeeded") for pod in pods)

@@ -1,0 +1,202 @@
+"""What the operator knows of the objects that belong to a job: small records in place of whole manifests.
+
+Who calls this: `observe.py` makes them, everything pure reads them. No clock, no API.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from g2rpo_api.job import G2RPOJob
+from g2rpo_api.progress import ProgressReport
+from g2rpo_api.status import JobStatus
+
+Key = tuple[str, str]
+"""Namespace and name of a job."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod of an attempt."""
+
+    name: str
+    uid: str
+    attempt: int
+    index: int
+    """Completion index, the rank of the node."""
+    phase: str
+    """Pending, Running, Succeeded, Failed or Unknown."""
+    node: str = ""
+    ip: str = ""
+    scheduled: bool = False
+    unschedulable: str = ""
+    """The scheduler's complaint; empty when there is none."""
+    waiting_reason: str = ""
+    """Why the container does not run: ImagePullBackOff, CreateContainerConfigError, …"""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    terminated_reason: str = ""
+    """OOMKilled, Error, Completed, …"""
+    finished_at: str = ""
+    """RFC 3339; empty while the container runs."""
+    last_word: str = ""
+    """Termination message."""
+    disruption: str = ""
+    """Why it was disrupted: reason of the condition DisruptionTarget, Evicted, …; empty when it was not."""
+    deletion_time: str = ""
+    """When its grace is over, once it is being deleted."""
+    message: str = ""
+    """The kubelet's or a controller's explanation of the phase."""
+
+    @property
+    def over(self) -> bool:
+        """Whether its container will not run again."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly."""
+        return self.phase == "Failed"
+
+    @property
+    def running(self) -> bool:
+        """Whether its container runs and may go on."""
+        return self.phase == "Running" and not self.deletion_time
+
+
+@dataclass(frozen=True)
+class ChildJob:
+    """The Indexed Job of an attempt."""
+
+    name: str
+    uid: str
+    attempt: int
+    suspended: bool = False
+    complete: bool = False
+    failed: bool = False
+    """All its pods have ended and one of them badly."""
+    failing: bool = False
+    """A pod ended badly; the others are being stopped."""
+    deleting: bool = False
+    message: str = ""
+    """The Job controller's explanation."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it starts no further pod."""
+        return self.complete or self.failed
+
+
+@dataclass(frozen=True)
+class Part:
+    """A ConfigMap or Service of a job."""
+
+    name: str
+    uid: str
+    attempt: int
+    """0 for what all attempts share."""
+    stop: bool = False
+    """Whether a ConfigMap carries the request to end early."""
+
+
+@dataclass(frozen=True)
+class Children:
+    """Every object that belongs to one job, whatever the attempt."""
+
+    jobs: tuple[ChildJob, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    config_maps: tuple[Part, ...] = ()
+    services: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The objects of the current attempt, and what is left of older ones."""
+
+    number: int
+    job: ChildJob | None = None
+    config_map: Part | None = None
+    service: Part | None = None
+    pods: tuple[Pod, ...] = ()
+    """Newest pod of each index, by index."""
+    older_jobs: tuple[ChildJob, ...] = ()
+    older_pods: tuple[Pod, ...] = ()
+    older_config_maps: tuple[Part, ...] = ()
+
+    @property
+    def older_alive(self) -> bool:
+        """Whether something of an older attempt still runs, or is about to."""
+        return any(not job.over for job in self.older_jobs) or any(not pod.over for pod in self.older_pods)
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a decision is made of."""
+
+    job: G2RPOJob
+    uid: str
+    generation: int
+    status: JobStatus
+    attempt: Attempt
+    progress: ProgressReport | None
+    """The newest report of the current attempt, if one was read."""
+    now: datetime
+    default_image: str
+    progress_error: str = ""
+    """Why the newest attempt to read progress failed; empty when it did not."""
+
+    @property
+    def image(self) -> str:
+        """Trainer image of an attempt that begins now."""
+        return self.job.spec.image or self.default_image
+
+
+@dataclass(frozen=True)
+class Target:
+    """An object to delete, and only if it is still this one."""
+
+    kind: str
+    """Job, Pod, ConfigMap or Service."""
+    name: str
+    uid: str
+    force: bool = False
+    """Without waiting for its node."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A Kubernetes event about a job."""
+
+    reason: str
+    message: str
+    warning: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one look at a job leads to. Children change first, then the status is written, then notes are posted."""
+
+    status: JobStatus
+    create: tuple[str, ...] = ()
+    """Of ConfigMap, Service, Job: those that are missing, in this order."""
+    delete: tuple[Target, ...] = ()
+    request_stop: bool = False
+    """Whether the attempt's ConfigMap must still get the request to end early."""
+    delete_self: bool = False
+    """The job's time to live is over."""
+    look_again_seconds: float | None = None
+    """When time alone may change the decision."""
+    rule: str = ""
+    """Which rule decided."""
+    notes: tuple[Note, ...] = field(default=())
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC, whole seconds, as Kubernetes writes times."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> datetime:
+    """Moment that Kubernetes wrote down."""
+    return datetime.fromisoformat(text)
