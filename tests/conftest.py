@@ -6,6 +6,9 @@ import os
 
 from hypothesis import settings
 
+# The fixtures `cluster` and `namespace`: one control plane for the whole session, started when a test first asks.
+pytest_plugins = ("testcluster.fixtures",)
+
 # Tests run on small shared machines: threads that wait for each other cost several times the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,4 @@
-"""Pytest fixtures of the test cluster: a conftest.py that wants them imports `cluster` and `namespace` from here.
+"""Pytest fixtures of the test cluster, for every test: tests/conftest.py makes this module a plugin.
 
 The cluster starts when the first test of a session asks for it, in some seconds, and is shared by all: a test works
 in its own `namespace` and leaves programs running and nodes Ready.
