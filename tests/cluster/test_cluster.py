@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ LABEL = "test.dev/job"
 
 
 def job(namespace: str, pods: int = 2, gpus: int = 8, **template: Any) -> Object:
-    """An Indexed Job whose pods want so many GPUs; `template` holds annotations and an image."""
+    """An Indexed Job whose pods want so many GPUs; `template` holds annotations, an image and a grace."""
     container = {"name": "main", "image": template.get("image", "trainer:1")}
     container["resources"] = {"limits": {"nvidia.com/gpu": str(gpus)}}
     return {
@@ -33,7 +34,11 @@ def job(namespace: str, pods: int = 2, gpus: int = 8, **template: Any) -> Object
             "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [3]}}]},
             "template": {
                 "metadata": {"labels": {LABEL: "job"}, "annotations": template.get("annotations", {})},
-                "spec": {"restartPolicy": "Never", "containers": [container]},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": template.get("grace", 30),
+                    "containers": [container],
+                },
             },
         },
     }
@@ -116,13 +121,24 @@ def test_a_pod_can_be_told_by_annotation_how_long_it_runs_and_how_it_ends(cluste
     assert code(pod) == 4
 
 
-def test_a_deleted_pod_ends_with_the_exit_code_of_a_saved_checkpoint(cluster: Cluster, namespace: str) -> None:
-    create(cluster, namespace, pods=1)
+@pytest.mark.parametrize(
+    ("annotations", "ends_with"),
+    [
+        ({}, 75),
+        ({"testcluster.dev/sigterm-exit-code": "1", "testcluster.dev/sigterm-seconds": "1"}, 1),
+        ({"testcluster.dev/sigterm-seconds": "100"}, 137),
+    ],
+    ids=["saves", "takes-a-second", "is-killed-after-its-grace"],
+)
+def test_a_deleted_pod_ends_as_it_was_told_to(
+    cluster: Cluster, namespace: str, annotations: dict[str, str], ends_with: int
+) -> None:
+    create(cluster, namespace, pods=1, annotations=annotations, grace=2)
     (pod,) = cluster.pods.wait_running(namespace, LABEL, 1)
     with kept(cluster, pod) as path:
         cluster.pods.delete(pod)
         wait_until(lambda: cluster.api.get(path)["status"]["phase"] == "Failed", "the pod ended")
-        assert code(cluster.api.get(path)) == 75
+        assert code(cluster.api.get(path)) == ends_with
     cluster.pods.wait_gone(pod)
 
 
@@ -144,6 +160,64 @@ def test_a_pod_that_the_kubelet_evicts_stays_and_says_so(cluster: Cluster, names
     cluster.pods.evict_by_kubelet(pod)
     status = cluster.pods.get(pod)["status"]
     assert (status["phase"], status["reason"], code(cluster.pods.get(pod))) == ("Failed", "Evicted", 137)
+
+
+def test_a_container_that_needs_too_much_memory_says_so(cluster: Cluster, namespace: str) -> None:
+    create(cluster, namespace, pods=1)
+    (pod,) = cluster.pods.wait_running(namespace, LABEL, 1)
+    cluster.pods.fail(pod, 137, "last words", "OOMKilled")
+    (container,) = cluster.pods.get(pod)["status"]["containerStatuses"]
+    ended = container["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"], ended["message"]) == (137, "OOMKilled", "last words")
+
+
+def test_a_pod_that_fails_has_an_exit_code(cluster: Cluster) -> None:
+    with pytest.raises(ValueError, match="other than 0"):
+        cluster.pods.fail({}, 0)
+
+
+def test_a_pod_whose_image_is_gone_waits_for_it_and_is_not_started_again(cluster: Cluster, namespace: str) -> None:
+    create(cluster, namespace, pods=1)
+    (pod,) = cluster.pods.wait_running(namespace, LABEL, 1)
+    cluster.pods.fail_to_pull(pod)
+    other = job(namespace, pods=1)
+    other["metadata"]["name"] = "other"
+    other["spec"]["template"]["metadata"]["labels"] = {LABEL: "other"}
+    cluster.api.create(f"/apis/batch/v1/namespaces/{namespace}/jobs", other)
+    cluster.pods.wait_running(namespace, f"{LABEL}=other", 1)
+    status = cluster.pods.get(pod)["status"]
+    assert status["phase"] == "Pending"
+    assert status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
+
+
+def test_a_pod_ended_by_hand_does_not_end_again_by_its_timer(cluster: Cluster, namespace: str) -> None:
+    for name in ("first", "second"):
+        metadata = {"name": name, "annotations": {"testcluster.dev/run-seconds": "2"}}
+        spec = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "trainer:1"}]}
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        cluster.api.create(f"/api/v1/namespaces/{namespace}/pods", body)
+    first, second = cluster.pods.wait_running(namespace, "", 2)
+    cluster.pods.fail(first, 9)
+    wait_until(lambda: cluster.pods.get(second)["status"]["phase"] == "Succeeded", "the other's timer is over")
+    assert code(cluster.pods.get(first)) == 9
+
+
+def test_running_pods_have_loopback_addresses_at_which_anything_may_be_served(cluster: Cluster, namespace: str) -> None:
+    create(cluster, namespace)
+    addresses = [pod["status"]["podIP"] for pod in cluster.pods.wait_running(namespace, LABEL, 2)]
+    assert len(set(addresses)) == 2
+    for address in addresses:
+        with socket.create_server((address, 9464)) as server:
+            assert server.getsockname() == (address, 9464)
+
+
+def test_the_audit_log_tells_who_asked_for_what(cluster: Cluster, namespace: str) -> None:
+    config = cluster.kubeconfig_for_user("ada", "system:masters")
+    cluster.kubectl("--kubeconfig", str(config), "-n", namespace, "create", "configmap", "noted")
+    asked = [
+        (event["verb"], event["objectRef"]["name"]) for event in cluster.audit_events("ada") if "objectRef" in event
+    ]
+    assert asked == [("create", "noted")]
 
 
 def test_a_service_account_may_do_what_its_role_says_and_no_more(cluster: Cluster, namespace: str) -> None:

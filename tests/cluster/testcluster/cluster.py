@@ -102,9 +102,13 @@ class Cluster(ControlPlane):
         wait_until(lambda: self.api.answers(account), f"{account} exists")
 
     def remove_namespace(self, name: str) -> None:
-        """Ask for the deletion of a namespace and all in it, without waiting; one that is gone already is no error."""
+        """Ask for the deletion of a namespace and all in it, without waiting; one that is gone already is no error.
+
+        The namespace controller begins after five seconds only; the pods' GPUs are wanted at once.
+        """
         with suppress(ApiError):
             self.api.delete(f"{NAMESPACES}/{name}")
+            self.api.delete(f"{NAMESPACES}/{name}/pods", gracePeriodSeconds=0)
 
 
 def schedulable(node: Object) -> bool:

@@ -24,7 +24,9 @@ def environment() -> dict[str, str]:
     """What a build sees: the user's proxies and caches, but no flag that changes what is built."""
     env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
     if CHECKOUT in cache_folder().parents:
+        # Without -modcacherw, `make clean` could not remove what Go downloads.
         env |= {"GOCACHE": str(cache_folder() / "go-build"), "GOPATH": str(cache_folder() / "go-path")}
+        env["GOFLAGS"] = "-modcacherw"
     return env
 
 
