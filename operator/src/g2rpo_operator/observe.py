@@ -70,7 +70,7 @@ def pod_of(manifest: Manifest) -> Pod:
 
 
 def _container_state(status: Manifest) -> Manifest:
-    """State of the trainer's container; of an init container that waits or failed before it."""
+    """State of the trainer's container; containers that others injected do not count."""
     for container in status.get("containerStatuses") or ():
         if container["name"] == contract.CONTAINER:
             state: Manifest = container.get("state") or {}
@@ -85,6 +85,8 @@ def _unschedulable(condition: Manifest) -> str:
 
 
 def _disruption(condition: Manifest, status: Manifest) -> str:
+    if status.get("phase") == "Succeeded":
+        return ""  # its work was done before its node was drained
     if condition.get("status") == "True":
         return str(condition.get("reason") or "DisruptionTarget")
     reason = str(status.get("reason", ""))

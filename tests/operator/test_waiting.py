@@ -1,0 +1,147 @@
+"""What is said of an attempt's pods in one reason and one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from g2rpo_api.status import Reason
+from g2rpo_operator.waiting import Waiting, all_run, all_scheduled, waiting
+from g2rpo_operator.world import Pod, View
+from testoperator.records import (
+    attempt_of,
+    child,
+    ended_pod,
+    job,
+    pending_pod,
+    pod,
+    report,
+    running_status,
+    status,
+    view,
+)
+
+NO_ROOM = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu."
+
+
+def starting(*pods: Pod, **fields: object) -> View:
+    """An attempt whose pods have never all run."""
+    return view(status=status(), attempt=attempt_of(*pods, **fields))
+
+
+def said_of(seen: View) -> tuple[bool, Reason]:
+    found = waiting(seen)
+    return found.running, found.reason
+
+
+def held(reason: str, message: str = "") -> Pod:
+    return pod(1, phase="Pending", waiting_reason=reason, waiting_message=message)
+
+
+def test_a_job_that_kueue_holds_is_queued_whatever_its_pods_do() -> None:
+    for pods in ((), (pod(0), pod(1)), (pending_pod(0, unschedulable=NO_ROOM),)):
+        seen = starting(*pods, job=child(suspended=True))
+        assert said_of(seen) == (False, Reason.QUEUED)
+        assert said_of(replace(seen, status=running_status())) == (False, Reason.QUEUED)
+    assert "kubectl describe workload" in waiting(starting(job=child(suspended=True))).message
+
+
+def test_a_job_without_pods_waits_for_them() -> None:
+    assert waiting(starting()) == Waiting(False, Reason.CONTAINERS_STARTING, "waiting for 2 pods to run")
+    one = replace(starting(), job=job(workers={"nodes": 1}))
+    assert waiting(one).message == "waiting for 1 pod to run"
+
+
+def test_the_scheduler_is_quoted_with_the_name_of_the_pod() -> None:
+    seen = starting(pod(0), pending_pod(1, unschedulable=NO_ROOM))
+    assert waiting(seen) == Waiting(False, Reason.UNSCHEDULABLE, f"{pending_pod(1).name}: {NO_ROOM}")
+
+
+@pytest.mark.parametrize(
+    "wait", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"]
+)
+def test_an_image_that_cannot_be_pulled_is_named_with_what_to_mend(wait: str) -> None:
+    found = waiting(starting(pod(0), held(wait, 'Back-off pulling image "trainer:2"')))
+    assert (found.running, found.reason) == (False, Reason.IMAGE_PULL_FAILED)
+    for part in (pod(1).name, wait, 'image "trainer:2"', "spec.image", "imagePullSecrets"):
+        assert part in found.message
+
+
+@pytest.mark.parametrize("wait", ["CreateContainerConfigError", "CreateContainerError", "RunContainerError"])
+def test_a_missing_secret_is_named_with_what_to_do(wait: str) -> None:
+    found = waiting(starting(pod(0), held(wait, 'secret "hub" not found')))
+    assert (found.running, found.reason) == (False, Reason.CONFIG_MISSING)
+    for part in (pod(1).name, wait, 'secret "hub" not found', "create the Secret"):
+        assert part in found.message
+
+
+def test_a_complaint_without_words_ends_without_a_colon() -> None:
+    assert waiting(starting(held("ErrImagePull"))).message.startswith(f"{pod(1).name}: ErrImagePull; ")
+
+
+@pytest.mark.parametrize("wait", ["", "ContainerCreating", "PodInitializing"])
+def test_pods_that_are_getting_ready_are_starting(wait: str) -> None:
+    assert said_of(starting(pod(0), held(wait))) == (False, Reason.CONTAINERS_STARTING)
+
+
+def test_no_room_is_told_before_an_image_and_an_image_before_a_secret() -> None:
+    secret = replace(held("CreateContainerConfigError"), index=2)
+    image = replace(held("ErrImagePull"), index=1)
+    room = replace(pending_pod(unschedulable=NO_ROOM), index=3)
+    assert said_of(starting(secret, image, room))[1] == Reason.UNSCHEDULABLE
+    assert said_of(starting(secret, image))[1] == Reason.IMAGE_PULL_FAILED
+    assert said_of(starting(secret))[1] == Reason.CONFIG_MISSING
+
+
+def test_ranks_that_have_finished_nothing_yet_are_starting() -> None:
+    for progress in (None, report(0, phase="Starting")):
+        told = view(status=running_status(), progress=progress)
+        assert said_of(told) == (True, Reason.RANKS_STARTING)
+
+
+def test_why_progress_is_unknown_is_said() -> None:
+    silent = replace(view(status=running_status()), progress_error="connection refused")
+    assert "connection refused" in waiting(silent).message
+    assert "progress" not in waiting(view(status=running_status())).message
+
+
+@pytest.mark.parametrize("phase", ["Training", "Evaluating", "Finished"])
+def test_iterations_make_it_training(phase: str) -> None:
+    assert said_of(view(progress=report(phase=phase))) == (True, Reason.TRAINING)
+
+
+def test_a_wish_to_end_early_is_told_while_it_is_carried_out() -> None:
+    for progress in (None, report()):
+        assert said_of(view(job(stop=True), progress=progress)) == (True, Reason.STOPPING)
+
+
+def test_ranks_that_go_down_with_another_are_still_called_running() -> None:
+    seen = view(attempt=attempt_of(ended_pod(1), pod(1), job=child(failing=True)), progress=report())
+    found = waiting(seen)
+    assert (found.running, found.reason) == (True, Reason.TRAINING)
+    assert "failed" in found.message
+
+
+def test_an_attempt_that_ran_once_runs_until_it_is_over() -> None:
+    finishing = attempt_of(ended_pod(0), pod(1))
+    losing = attempt_of(pod(0))
+    for attempt in (finishing, losing):
+        assert waiting(view(attempt=attempt, progress=report())).running
+
+
+def test_all_run_when_every_container_has_started_and_none_failed() -> None:
+    assert all_run(starting(pod(0), pod(1)))
+    assert all_run(starting(ended_pod(0), pod(1)))
+    assert not all_run(starting(pod(0)))
+    assert not all_run(starting(pod(0), pending_pod(1)))
+    assert not all_run(starting(pod(0), ended_pod(1, 1)))
+    assert not all_run(starting())
+
+
+def test_all_are_scheduled_when_every_pod_has_a_node() -> None:
+    placed = pod(1, phase="Pending")
+    assert all_scheduled(starting(pod(0), placed))
+    assert not all_scheduled(starting(placed))
+    assert not all_scheduled(starting(pod(0), pending_pod(1)))
+    assert not all_scheduled(starting())
