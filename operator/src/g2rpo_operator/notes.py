@@ -32,7 +32,8 @@ WARNINGS = frozenset(
 
 def notes_between(before: JobStatus, after: JobStatus) -> tuple[Note, ...]:
     """Events of a change of status; none when nothing changed that deserves one."""
-    changed = [new for new in after.conditions if _new(before.condition(new.type), new)]
+    again = after.attempt != before.attempt  # another attempt may have ended for the same reason
+    changed = [new for new in after.conditions if again or _new(before.condition(new.type), new)]
     told = [Note(new.reason, new.message, new.reason in WARNINGS) for new in changed if new.reason in NORMAL | WARNINGS]
     if after.is_true("Running") and not before.is_true("Running"):
         told.append(Note("Running", f"all pods of attempt {after.attempt} run", warning=False))
