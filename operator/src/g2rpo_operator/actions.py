@@ -15,7 +15,7 @@ from g2rpo_operator.failure import Verdict, classify, verdict
 from g2rpo_operator.render import spec_digest
 from g2rpo_operator.statuses import next_attempt, with_condition
 from g2rpo_operator.waiting import Waiting, all_run, all_scheduled, waiting
-from g2rpo_operator.world import Decision, View, moment, rfc3339
+from g2rpo_operator.world import Decision, Kind, View, moment, rfc3339
 
 LONGEST_PAUSE_SECONDS = 600
 HOPELESS_WAITS = {"InvalidImageName": Cause.IMAGE}
@@ -166,10 +166,10 @@ def follow(view: View) -> Decision:
     return Decision(status, delete=cleanup.older(view), request_stop=stop, look_again_seconds=look)
 
 
-def missing(view: View) -> tuple[str, ...]:
+def missing(view: View) -> tuple[Kind, ...]:
     """Parts of the current attempt that are not there, in the order in which they are created."""
     attempt = view.attempt
-    parts = {"ConfigMap": attempt.config_map, "Service": attempt.service, "Job": attempt.job}
+    parts: dict[Kind, object] = {"ConfigMap": attempt.config_map, "Service": attempt.service, "Job": attempt.job}
     return tuple(kind for kind, part in parts.items() if part is None)
 
 

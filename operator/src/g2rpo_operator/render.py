@@ -12,7 +12,7 @@ from typing import Any
 
 from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob, WorkersSpec
-from g2rpo_operator.world import View
+from g2rpo_operator.world import Owner, View
 
 INDEX_FIELD = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 LINGER_INTERVALS = 2
@@ -39,33 +39,32 @@ def first_pod_address(job: str, attempt: int) -> str:
     return f"{attempt_name(job, attempt)}-0.{job}"
 
 
-def labels(view: View, attempt: int = 0) -> dict[str, str]:
+def labels(owner: Owner, attempt: int = 0) -> dict[str, str]:
     """What marks an object as belonging to a job, and to an attempt where it does."""
-    name = view.job.metadata.name
     marks = {
         "app.kubernetes.io/name": "g2rpo-trainer",
-        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/instance": owner.name,
         "app.kubernetes.io/managed-by": contract.MANAGER,
-        contract.LABEL_JOB: name,
-        contract.LABEL_JOB_UID: view.uid,
+        contract.LABEL_JOB: owner.name,
+        contract.LABEL_JOB_UID: owner.uid,
     }
     return marks | ({contract.LABEL_ATTEMPT: str(attempt)} if attempt else {})
 
 
-def _metadata(view: View, name: str, attempt: int = 0) -> Manifest:
-    owner = {
+def _metadata(owner: Owner, name: str, attempt: int = 0) -> Manifest:
+    reference = {
         "apiVersion": contract.API_VERSION,
         "kind": contract.KIND,
-        "name": view.job.metadata.name,
-        "uid": view.uid,
+        "name": owner.name,
+        "uid": owner.uid,
         "controller": True,
         "blockOwnerDeletion": True,
     }
     return {
         "name": name,
-        "namespace": view.job.metadata.namespace,
-        "labels": labels(view, attempt),
-        "ownerReferences": [owner],
+        "namespace": owner.namespace,
+        "labels": labels(owner, attempt),
+        "ownerReferences": [reference],
     }
 
 
@@ -89,17 +88,17 @@ def config_map(view: View) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(view, attempt_name(view.job.metadata.name, number), number),
+        "metadata": _metadata(view.owner, attempt_name(view.job.metadata.name, number), number),
         "data": {contract.CONFIG_JOB: json.dumps(document, indent=1), **stop},
     }
 
 
-def curve_config_map(view: View, data: Mapping[str, str]) -> Manifest:
+def curve_config_map(owner: Owner, data: Mapping[str, str]) -> Manifest:
     """The whole reward curve, which outlives the pods."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(view, curve_name(view.job.metadata.name)),
+        "metadata": _metadata(owner, curve_name(owner.name)),
         "data": dict(data),
     }
 
@@ -109,7 +108,7 @@ def service(view: View) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(view, view.job.metadata.name),
+        "metadata": _metadata(view.owner, view.job.metadata.name),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -125,7 +124,7 @@ def service(view: View) -> Manifest:
 def child_job(view: View, progress_interval_seconds: float) -> Manifest:
     """Indexed Job with one pod per node; it never starts a pod again, since a lone new rank would hang the others."""
     nodes, number = view.job.spec.workers.nodes, view.attempt.number
-    metadata = _metadata(view, attempt_name(view.job.metadata.name, number), number)
+    metadata = _metadata(view.owner, attempt_name(view.job.metadata.name, number), number)
     queue = view.job.metadata.labels.get(contract.LABEL_QUEUE)
     if queue:
         metadata["labels"][contract.LABEL_QUEUE] = queue
@@ -147,7 +146,7 @@ def child_job(view: View, progress_interval_seconds: float) -> Manifest:
 
 def _pod_metadata(view: View, attempt: int) -> Manifest:
     workers = view.job.spec.workers
-    metadata: Manifest = {"labels": {**workers.labels, **labels(view, attempt)}}
+    metadata: Manifest = {"labels": {**workers.labels, **labels(view.owner, attempt)}}
     annotations = {"kubectl.kubernetes.io/default-container": contract.CONTAINER, **workers.annotations}
     return {**metadata, "annotations": annotations}
 

@@ -78,18 +78,18 @@ def active_seconds(status: JobStatus, now: datetime) -> float:
     return status.usage.active_seconds + (_since(status, now) if active(status) else 0.0)
 
 
-def with_usage(status: JobStatus, spec: JobSpec, now: datetime) -> JobStatus:
-    """The status with what was used since it was last written added up, by the state that it was in."""
-    gpu = status.usage.gpu_seconds
-    if status.is_true("Running"):
-        gpu += spec.workers.ranks * _since(status, now)
+def with_usage(before: JobStatus, after: JobStatus, spec: JobSpec, now: datetime) -> JobStatus:
+    """The status that follows, with what was used since the one before it was written, by the state it tells of."""
+    gpu = before.usage.gpu_seconds
+    if before.is_true("Running"):
+        gpu += spec.workers.ranks * _since(before, now)
     usage = Usage(
-        active_seconds=round(active_seconds(status, now), 3),
+        active_seconds=round(active_seconds(before, now), 3),
         gpu_seconds=round(gpu, 3),
         gpu_hours=round(gpu / 3600, 2),
         time=rfc3339(now),
     )
-    return status.model_copy(update={"usage": usage})
+    return after.model_copy(update={"usage": usage})
 
 
 def _since(status: JobStatus, now: datetime) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import ProgressReport
@@ -14,6 +15,9 @@ from g2rpo_api.status import JobStatus
 
 Key = tuple[str, str]
 """Namespace and name of a job."""
+Kind = Literal["G2RPOJob", "Job", "Pod", "Service", "ConfigMap"]
+KINDS: tuple[Kind, ...] = ("G2RPOJob", "Job", "Pod", "Service", "ConfigMap")
+"""What the operator watches. Jobs come first: what is listed after them is at least as new."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,15 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """The job that objects belong to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class View:
     """All that a decision is made of."""
 
@@ -147,6 +160,13 @@ class View:
     """Why the newest attempt to read progress failed; empty when it did not."""
 
     @property
+    def owner(self) -> Owner:
+        """The job as the owner of its objects."""
+        namespace = self.job.metadata.namespace
+        assert namespace is not None, "the API server sets it"
+        return Owner(namespace, self.job.metadata.name, self.uid)
+
+    @property
     def image(self) -> str:
         """Trainer image of an attempt that begins now."""
         return self.job.spec.image or self.default_image
@@ -156,8 +176,7 @@ class View:
 class Target:
     """An object to delete, and only if it is still this one."""
 
-    kind: str
-    """Job, Pod, ConfigMap or Service."""
+    kind: Kind
     name: str
     uid: str
     force: bool = False
@@ -178,7 +197,7 @@ class Decision:
     """What one look at a job leads to. Children change first, then the status is written, then notes are posted."""
 
     status: JobStatus
-    create: tuple[str, ...] = ()
+    create: tuple[Kind, ...] = ()
     """Of ConfigMap, Service, Job: those that are missing, in this order."""
     delete: tuple[Target, ...] = ()
     request_stop: bool = False
