@@ -93,9 +93,10 @@ def with_usage(before: JobStatus, after: JobStatus, spec: JobSpec, now: datetime
 
 
 def _since(status: JobStatus, now: datetime) -> float:
+    """Whole seconds since usage was written: a moment is written without its fraction, which would count twice."""
     if status.usage.time is None:
         return 0.0
-    return max(0.0, (now - moment(status.usage.time)).total_seconds())
+    return max(0.0, (now.replace(microsecond=0) - moment(status.usage.time)).total_seconds())
 
 
 def next_attempt(status: JobStatus, now: datetime, pause_seconds: float = 0.0) -> JobStatus:
