@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -38,14 +39,19 @@ def required() -> Data:
 
 
 def put(data: Any, path: str, value: Any) -> None:
-    """Set spec.rewards.0.name and the like, making mappings on the way."""
-    *parents, last = path.split(".")
-    for part in parents:
-        data = data[int(part)] if isinstance(data, list) else data.setdefault(part, {})
-    if isinstance(data, list):
-        data[int(last)] = value
+    """Set spec.rewards.0.name and the like, making mappings and lists of one item on the way."""
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part, following in pairwise(parts):
+        empty: Any = [] if isinstance(following, int) else {}
+        if isinstance(part, int) and part == len(data):
+            data.append(empty)
+        elif isinstance(part, str) and not data.get(part):
+            data[part] = empty
+        data = data[part]
+    if isinstance(data, list) and parts[-1] == len(data):
+        data.append(value)
     else:
-        data[last] = value
+        data[parts[-1]] = value
 
 
 @pytest.fixture

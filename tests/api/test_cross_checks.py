@@ -108,7 +108,7 @@ def test_reward_names_are_unique(problems_of: Find) -> None:
 
     found = problems_of({f"{TRAINING}.rewards": [reward("a"), reward("b"), reward("a"), reward("a")]})
     assert [problem.key for problem in found] == [f"{TRAINING}.rewards[2].name", f"{TRAINING}.rewards[3].name"]
-    assert found[0].hint == "rewards[0] has the same name: rename one of them"
+    assert found[0].hint == "rewards[0] has the same name: change or remove one of them"
 
 
 def test_something_must_be_trained_on(problems_of: Find) -> None:

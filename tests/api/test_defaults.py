@@ -37,13 +37,53 @@ FLOW_GRPO_DEFAULTS = {
     "zeroVarianceTolerance": 1e-6,
     "klBeta": 0.0,
 }
+WORKERS_DEFAULTS = {
+    "nodes": 1,
+    "processesPerNode": 1,
+    "resourceName": None,
+    "resources": {"requests": {}, "limits": {}},
+    "sharedMemory": None,
+    "rdma": None,
+    "nodeSelector": {},
+    "tolerations": [],
+    "affinity": {},
+    "priorityClassName": None,
+    "runtimeClassName": None,
+    "schedulerName": None,
+    "serviceAccountName": None,
+    "imagePullSecrets": [],
+    "security": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532},
+    "env": [],
+    "volumes": [],
+    "volumeMounts": [],
+    "labels": {},
+    "annotations": {},
+}
 REWARD_DEFAULTS = {"role": "Train", "weight": 1.0, "onFailure": "Fail", "batchSize": 64}
 RESOLVED = {
     "apiVersion": "g2rpo.dev/v1alpha1",
     "kind": "G2RPOJob",
     "metadata": {"name": "job", "namespace": None, "labels": {}, "annotations": {}},
     "spec": {
-        "workers": {"nodes": 1, "processesPerNode": 1},
+        "image": None,
+        "imagePullPolicy": "IfNotPresent",
+        "suspend": False,
+        "stop": False,
+        "workers": WORKERS_DEFAULTS,
+        "storage": {
+            "runs": {"persistentVolumeClaim": None, "nfs": None, "hostPath": None, "emptyDir": None, "subPath": None}
+        },
+        "policy": {
+            "maxRestarts": 3,
+            "maxDisruptions": 20,
+            "restartBackoffSeconds": 10,
+            "activeDeadlineSeconds": None,
+            "startTimeoutSeconds": 1800,
+            "progressTimeoutSeconds": 1800,
+            "ttlSecondsAfterFinished": None,
+            "terminationGracePeriodSeconds": 300,
+            "keepFailedAttempts": 2,
+        },
         "training": {
             "seed": 0,
             "iterations": 10,

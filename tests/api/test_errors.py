@@ -17,6 +17,12 @@ from g2rpo_api.schema import child, keys
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
 T = "spec.training"
+SPEC_KEYS = "image, imagePullPolicy, suspend, stop, workers, storage, policy, training"
+WORKER_KEYS = (
+    "nodes, processesPerNode, resourceName, resources, sharedMemory, rdma, nodeSelector, tolerations, affinity, "
+    "priorityClassName, runtimeClassName, schedulerName, serviceAccountName, imagePullSecrets, security, env, volumes, "
+    "volumeMounts, labels, annotations"
+)
 
 CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
     "misspelt key": (
@@ -33,7 +39,7 @@ CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
         SpecProblem(
             "spec.workers.processes_per_node",
             "an unknown key (2)",
-            "the keys nodes, processesPerNode",
+            f"the keys {WORKER_KEYS}",
             "did you mean processesPerNode?",
         ),
     ),
@@ -42,17 +48,17 @@ CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
         SpecProblem(
             "spec.zeroStage",
             "an unknown key (2)",
-            "the keys workers, training",
+            f"the keys {SPEC_KEYS}",
             "it belongs to spec.training.deepspeed.zeroStage",
         ),
     ),
     "key from elsewhere": (
         {"spec.colour": "red"},
-        SpecProblem("spec.colour", 'an unknown key ("red")', "the keys workers, training", "remove it"),
+        SpecProblem("spec.colour", 'an unknown key ("red")', f"the keys {SPEC_KEYS}", "remove it"),
     ),
     "key that has several places": (
         {"spec.score": "ExactMatch"},
-        SpecProblem("spec.score", 'an unknown key ("ExactMatch")', "the keys workers, training", "remove it"),
+        SpecProblem("spec.score", 'an unknown key ("ExactMatch")', f"the keys {SPEC_KEYS}", "remove it"),
     ),
     "quoted integer": (
         {f"{T}.iterations": "60"},
@@ -67,8 +73,17 @@ CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
         SpecProblem(f"{T}.sampling.truncateTimestep", '"True"', "true or false", "write true and false without quotes"),
     ),
     "float for an integer": (
-        {f"{T}.sampling.steps": 16.0},
-        SpecProblem(f"{T}.sampling.steps", "16.0", "an integer, at least 2", "write 16"),
+        {f"{T}.sampling.steps": 16.5},
+        SpecProblem(
+            f"{T}.sampling.steps",
+            "16.5",
+            "an integer, at least 2",
+            "Grid steps T from noise to picture. Fewer are faster; judge the quality at the number you will use.",
+        ),
+    ),
+    "more than an integer holds": (
+        {f"{T}.sampling.maxBatch": 2**31},
+        SpecProblem(f"{T}.sampling.maxBatch", "2147483648", "an integer, at least 1", "lower it to at most 2147483647"),
     ),
     "number for a text": (
         {f"{T}.model.path": 35},
@@ -96,10 +111,6 @@ CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
             "write its keys below it, indented: path, perIteration",
         ),
     ),
-    "null for a default": (
-        {f"{T}.deepspeed": None},
-        SpecProblem(f"{T}.deepspeed", "null", "a mapping with the keys zeroStage", "remove the key to get the default"),
-    ),
     "null for a required value": (
         {f"{T}.model.path": None},
         SpecProblem(f"{T}.model.path", "null", "a non-empty text", "give it a value"),
@@ -114,7 +125,7 @@ CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
     ),
     "key that is not text": (
         {"spec.workers": {8: 1}},
-        SpecProblem("spec.workers.8", "an unknown key (8)", "the keys nodes, processesPerNode", "remove it"),
+        SpecProblem("spec.workers.8", "an unknown key (8)", f"the keys {WORKER_KEYS}", "remove it"),
     ),
 }
 
@@ -131,7 +142,7 @@ def test_mistakes_in_words(changes: dict[str, Any], expected: SpecProblem, probl
         ({f"{T}.optimizer.betas": [0.9, 2]}, f"{T}.optimizer.betas[1]", "at least 0 and below 1", "running mean"),
         ({f"{T}.deepspeed.zeroStage": 4}, f"{T}.deepspeed.zeroStage", "at least 0 and at most 3", "splits"),
         ({f"{T}.rewards": []}, f"{T}.rewards", "a list of at least 1 items, each a mapping", "role Train"),
-        ({"metadata.name": "My_Job"}, "metadata.name", "at most 52 characters that matches ^[a-z0-9]", "lower-case"),
+        ({"metadata.name": "My_Job"}, "metadata.name", "at most 48 characters that matches ^[a-z](", "lower-case"),
         ({f"{T}.sampling.shift": float("nan")}, f"{T}.sampling.shift", "a finite number", "Time shift"),
         ({f"{T}.algorithm.g2rpo.noise.eta": -1}, f"{T}.algorithm.g2rpo.noise.eta", "above 0, or null", "Noise level"),
     ],

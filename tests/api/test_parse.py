@@ -156,7 +156,7 @@ def jobs(draw: st.DrawFn) -> G2RPOJob:
         safety=SafetySpec(max_non_finite_steps=draw(positive)),
     )
     metadata = Metadata(
-        name=draw(st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?\Z")),
+        name=draw(st.from_regex(r"\A[a-z]([-a-z0-9]{0,46}[a-z0-9])?\Z")),
         namespace=draw(st.none() | texts),
         labels=draw(st.dictionaries(texts, st.text(max_size=5), max_size=2)),
     )

@@ -11,13 +11,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from g2rpo_api.base import Count, Fault, Items, Model, NonNegativeFloat, Positive, PositiveFloat, Union
+from g2rpo_api.base import MAX_INT32, WHOLE, Count, Items, Model, NonNegativeFloat, Positive, PositiveFloat, Union
+from g2rpo_api.rules import Fault, Rule
 
 Law = Literal["Flow", "Dance", "CPS"]
 Update = Literal["PerStep", "PerIteration"]
 Aggregate = Literal["Sum", "Mean"]
 InitialNoise = Literal["Shared", "PerMember"]
-GroupSize = Annotated[int, Field(ge=2)]
+GroupSize = Annotated[int, Field(ge=2, le=MAX_INT32), WHOLE]
 DEFAULT_ETA: dict[Law, float] = {"Flow": 0.7, "Dance": 0.3, "CPS": 0.8}
 
 
@@ -32,6 +33,14 @@ class NoiseSpec(Model):
     eta: PositiveFloat | None = None
     """Noise level. Empty means the law's published one: 0.7 for Flow, 0.3 for Dance, 0.8 for CPS (at most
     1 there). Raise it when all members of a group look alike; lower it when rollouts fall apart."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.law != 'CPS' || !has(self.eta) || self.eta <= 1.0",
+            "must be at most 1 when law is CPS; lower it, or choose another law",
+            ".eta",
+        ),
+    )
 
     @property
     def level(self) -> float:
@@ -178,3 +187,35 @@ class AlgorithmSpec(Union):
         chosen = self.g2rpo if self.type == "G2RPO" else self.flow_grpo
         assert chosen is not None, "the member that type names is filled in"
         return chosen
+
+
+def _default(settings: type[Model], field: str) -> str:
+    return str(settings.model_fields[field].default)
+
+
+def grid_rules() -> tuple[Rule, ...]:
+    """`grid_faults` for the API server; `self` is the training. A member that is left out has its defaults."""
+    given, last = "has(self.algorithm.g2rpo)", "self.sampling.steps - 2"
+    first = f"({given} ? self.algorithm.g2rpo.firstStochasticStep : {_default(G2RPOSettings, 'first_stochastic_step')})"
+    count = f"({given} ? self.algorithm.g2rpo.stochasticSteps : {_default(G2RPOSettings, 'stochastic_steps')})"
+    other, window = "self.algorithm.type != 'G2RPO'", "self.algorithm.flowGrpo.window"
+    return (
+        Rule(
+            f"{other} || {first} <= {last}",
+            "must be at most sampling.steps - 2; lower it, or raise sampling.steps",
+            ".algorithm.g2rpo.firstStochasticStep",
+        ),
+        Rule(
+            f"{other} || {first} > {last} || {first} + {count} - 1 <= {last}",
+            "must be at most sampling.steps - 1 - firstStochasticStep: the last one must leave a step to go; lower it, "
+            "or raise sampling.steps",
+            ".algorithm.g2rpo.stochasticSteps",
+        ),
+        Rule(
+            f"self.algorithm.type != 'FlowGRPO' || !has(self.algorithm.flowGrpo) || !has({window}) || "
+            f"{window}.size <= self.sampling.steps - 1",
+            "must be at most sampling.steps - 1: the last step is always deterministic; lower it, or raise "
+            "sampling.steps",
+            ".algorithm.flowGrpo.window.size",
+        ),
+    )

@@ -5,12 +5,14 @@ Who calls this: the models beside it. Where its business ends: it knows no field
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import NoneType
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -20,15 +22,37 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic.fields import FieldInfo
+
+from g2rpo_api.rules import Fault, Loc, Rule, choice_faults, choice_rules, member_rules, repeated_faults
 
 T = TypeVar("T")
-Loc = tuple[str | int, ...]
+MAX_INT32 = 2**31 - 1
+"""Largest integer of most keys, as is usual in Kubernetes."""
+MAX_INT64 = 2**63 - 1
+MAX_FLOAT_INT = 2.0**53 - 1
+"""Largest float that stands for one integer only."""
 
+
+def whole(value: Any) -> Any:
+    """16.0 is the integer 16, as in JSON; anything else is left as it is."""
+    exact = type(value) is float and value.is_integer() and abs(value) <= MAX_FLOAT_INT
+    return int(value) if exact else value
+
+
+def without_nulls(value: Any) -> Any:
+    """A mapping without its empty values, which the API server drops."""
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
+
+
+WITHOUT_NULLS = BeforeValidator(without_nulls)
+"""Last annotation of every mapping with free keys."""
 Items = Annotated[tuple[T, ...], Strict(False)]
 """A list in YAML, a tuple in Python; its items stay strict."""
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+WHOLE = BeforeValidator(whole)
+"""Last annotation of every integer."""
+Count = Annotated[int, Field(ge=0, le=MAX_INT32), WHOLE]
+Positive = Annotated[int, Field(ge=1, le=MAX_INT32), WHOLE]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
@@ -43,25 +67,21 @@ def camel(name: str) -> str:
     return head + "".join(word.capitalize() for word in tail)
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A value that is fine alone and wrong beside another."""
-
-    at: Loc
-    """YAML keys from the model that found it down to the value."""
-    found: Any
-    allowed: str
-    hint: str
-
-    def details(self) -> InitErrorDetails:
-        """As a line of a pydantic error."""
-        context = {"allowed": self.allowed, "hint": self.hint}
-        kind = PydanticCustomError("fault", "must be {allowed}; {hint}", context)
-        return InitErrorDetails(type=kind, loc=self.at, input=self.found)
+def _add_rules(schema: dict[str, Any], model: type[Model]) -> None:
+    """Put into a model's JSON schema what the API server shall check between its fields."""
+    rules = [rule.schema() for rule in model.all_rules()]
+    if rules:
+        schema["x-kubernetes-validations"] = rules
+    for items, key in model.unique.items():
+        keys = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [camel(key)]}
+        schema["properties"][camel(items)].update(keys)
 
 
 class Model(BaseModel):
-    """Frozen, strict, camelCase in YAML and snake_case in Python; unknown keys are refused."""
+    """Frozen, strict, camelCase in YAML and snake_case in Python; unknown keys are refused.
+
+    A null counts as left out wherever there is a default, as with the API server.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -72,28 +92,75 @@ class Model(BaseModel):
         validate_by_alias=True,
         use_attribute_docstrings=True,
         allow_inf_nan=False,
+        json_schema_extra=_add_rules,
     )
 
     exactly_one: ClassVar[tuple[str, ...]] = ()
     """Optional fields of which exactly one is given, where a model has such."""
+    at_most_one: ClassVar[tuple[str, ...]] = ()
+    """Optional fields of which one or none is given."""
+    unique: ClassVar[Mapping[str, str]] = {}
+    """Lists whose items are told apart: the list's field -> the field of its items."""
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """What `faults` checks, for the API server; also what may change."""
+
+    null_is_unset: ClassVar[frozenset[str]]
+    """Keys, in both spellings, whose null counts as left out."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Find the keys whose null counts as left out."""
+        fields = {name: info for name, info in cls.model_fields.items() if _drops_null(info)}
+        cls.null_is_unset = frozenset(fields) | {info.alias or name for name, info in fields.items()}
 
     def faults(self) -> Iterator[Fault]:
-        """What is wrong between the fields of this model (not inside them)."""
+        """What else is wrong between the fields of this model (not inside them)."""
         yield from ()
+
+    def own_faults(self) -> Iterator[Fault]:
+        """Everything that is wrong between the fields of this model."""
+        for fields, required in ((self.exactly_one, True), (self.at_most_one, False)):
+            given = [camel(name) for name in fields if getattr(self, name) is not None]
+            yield from choice_faults(given, [camel(name) for name in fields], required=required)
+        for items, key in self.unique.items():
+            values = [getattr(item, key) for item in getattr(self, items)]
+            yield from repeated_faults(camel(items), camel(key), values)
+        yield from self.faults()
+
+    @classmethod
+    def all_rules(cls) -> Iterator[Rule]:
+        """`own_faults` for the API server."""
+        for fields, required in ((cls.exactly_one, True), (cls.at_most_one, False)):
+            yield from choice_rules([camel(name) for name in fields], required=required)
+        yield from cls.rules
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in cls.null_is_unset}
 
     @model_validator(mode="after")
     def _refuse_faults(self, info: ValidationInfo) -> Any:
         if info.context == STRUCTURE_ONLY:
             return self
-        faults = list(self.faults())
+        faults = list(self.own_faults())
         if faults:
             raise ValidationError.from_exception_data(type(self).__name__, [fault.details() for fault in faults])
         return self
 
 
+def _drops_null(info: FieldInfo) -> bool:
+    """Whether there is a default, and null is not a value of its own beside it."""
+    if info.is_required():
+        return False
+    return info.default is None or NoneType not in get_args(info.annotation)
+
+
 def all_faults(model: Model, at: Loc = ()) -> Iterator[Fault]:
     """Faults of a model and of all models in it, with key paths from the outermost one."""
-    for fault in model.faults():
+    for fault in model.own_faults():
         yield replace(fault, at=at + fault.at)
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
@@ -141,8 +208,8 @@ class Union(Model):
         absent = {name for name in self.members.values() if name is not None and getattr(self, name) is None}
         return {key: value for key, value in fields.items() if key not in absent | {camel(name) for name in absent}}
 
-    def faults(self) -> Iterator[Fault]:
-        """A member of another variant than the one that `type` names."""
+    def own_faults(self) -> Iterator[Fault]:
+        """Also a member of another variant than the one that `type` names."""
         for variant, name in self.members.items():
             if name is None or variant == self.type or getattr(self, name) is None:
                 continue
@@ -150,35 +217,10 @@ class Union(Model):
             place = f" (settings of {self.type} go under {self.member})" if self.member else ""
             hint = f"remove it, or set type: {variant}{place}"
             yield Fault((camel(name),), getattr(self, name).model_dump(by_alias=True), allowed, hint)
+        yield from super().own_faults()
 
-
-def exactly_one_faults(model: Model, *, none_too: bool = False) -> Iterator[Fault]:
-    """Faults of a model whose `exactly_one` names fields of which one must be given.
-
-    Args:
-        model: of a class that names them.
-        none_too: whether giving none of them is fine, too.
-    """
-    given = [camel(name) for name in model.exactly_one if getattr(model, name) is not None]
-    choices = ", ".join(map(camel, model.exactly_one))
-    if len(given) > 1:
-        for name in given[1:]:
-            allowed = f"absent when {given[0]} is given: one of {choices}"
-            yield Fault((name,), f"{name} beside {given[0]}", allowed, "remove one of them")
-    elif not given and not none_too:
-        yield Fault((), "none of them", f"exactly one of {choices}", "add one")
-
-
-def repeated_faults(items: str, key: str, values: Sequence[str]) -> Iterator[Fault]:
-    """Faults of a list whose items are told apart by a key, for each value that occurs again.
-
-    Args:
-        items: YAML key of the list.
-        key: YAML key in each of its items.
-        values: what the items have there.
-    """
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            first = values.index(value)
-            hint = f"{items}[{first}] has the same {key}: change or remove one of them"
-            yield Fault((items, index, key), value, f"unique among the {items}", hint)
+    @classmethod
+    def all_rules(cls) -> Iterator[Rule]:
+        """`own_faults` for the API server."""
+        yield from member_rules({variant: name and camel(name) for variant, name in cls.members.items()})
+        yield from super().all_rules()

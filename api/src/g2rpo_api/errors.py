@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from g2rpo_api.base import Fault, Loc
-from g2rpo_api.schema import Schema, allowed, child, description, keys, places_of
+from g2rpo_api.rules import Fault, Loc
+from g2rpo_api.schema import UNTOLD, Schema, allowed, child, description, keys, places_of
 
 WIDTH = 100
 LONGEST_FOUND = 80
@@ -147,11 +147,11 @@ def _hint(value: Any, root: Schema, node: Schema) -> str:
         near = nearest(value, choices) if isinstance(value, str) else None
         return f"did you mean {near}?" if near else ""
     if value is None:
-        return "remove the key to get the default" if "default" in node else "give it a value"
+        return "give it a value"
     if isinstance(value, str) and kind in ("integer", "number", "boolean"):
         return _hint_for_text(value, str(kind))
-    if kind == "integer" and isinstance(value, float) and value.is_integer():
-        return f"write {value:.0f}"
+    if kind == "integer" and isinstance(value, int | float) and value > node["maximum"] in UNTOLD:
+        return f"lower it to at most {node['maximum']}"
     if kind == "string" and not isinstance(value, str):
         return "put it into quotes if it is meant as text"
     if kind == "array" and not isinstance(value, list | tuple):

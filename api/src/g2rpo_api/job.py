@@ -6,15 +6,14 @@ Who calls this: `parse.py`, the operator and the trainer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from g2rpo_api.base import Count, Fault, Items, Model, Positive, repeated_faults
-from g2rpo_api.contract import CACHE_DIR, CONFIG_DIR, RUNS_DIR
+from g2rpo_api.base import WHOLE, Count, Items, Model, Positive
 from g2rpo_api.pods import (
-    MAX_ITEMS,
     Env,
+    LabelValues,
     LocalObject,
     ObjectName,
     QualifiedName,
@@ -28,12 +27,11 @@ from g2rpo_api.pods import (
     VolumeMounts,
     Volumes,
 )
+from g2rpo_api.rules import Fault, Rule
 from g2rpo_api.training import TrainingSpec
 
 MAX_NAME = 48
 """Longest job name: attempts, pods and services add their suffixes and stay within 63 characters."""
-RESERVED_PATHS = (RUNS_DIR, CACHE_DIR, CONFIG_DIR, "/dev", "/tmp")
-"""Where the operator mounts something itself."""
 
 
 class Metadata(Model):
@@ -57,9 +55,9 @@ class WorkersSpec(Model):
     Can be changed while the job is suspended; the next attempt runs on the new ones.
     """
 
-    nodes: Annotated[Positive, Field(le=1024)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1024), WHOLE] = 1
     """Machines, one pod each on a cluster."""
-    processes_per_node: Annotated[Positive, Field(le=64)] = 1
+    processes_per_node: Annotated[int, Field(ge=1, le=64), WHOLE] = 1
     """Training processes on each machine: one per GPU, or one per two cores or so on a CPU."""
     resource_name: QualifiedName | None = None
     """Extended resource of which every process gets one: nvidia.com/gpu, nvidia.com/mig-3g.40gb, amd.com/gpu.
@@ -70,9 +68,7 @@ class WorkersSpec(Model):
     """Size of /dev/shm, which ranks of a pod and data loaders share. Empty allows as much as the memory limit."""
     rdma: RDMASpec | None = None
     """Fast network between the nodes, where the cluster has one; adds the capability IPC_LOCK."""
-    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=MAX_ITEMS)] = Field(
-        default_factory=dict
-    )
+    node_selector: LabelValues = Field(default_factory=dict)
     """Labels that a node must have."""
     tolerations: Tolerations = ()
     """Taints that the pods put up with."""
@@ -101,24 +97,28 @@ class WorkersSpec(Model):
     annotations: Texts = Field(default_factory=dict)
     """Further annotations of the pods: secondary networks, sidecar injection off."""
 
+    unique: ClassVar[dict[str, str]] = {"volumes": "name", "volume_mounts": "mount_path", "env": "name"}
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.volumeMounts) || self.volumeMounts.all(mount, has(self.volumes) && "
+            "self.volumes.exists(volume, volume.name == mount.name))",
+            "must name volumes in workers.volumes; add the volume, or mend the name",
+            ".volumeMounts",
+        ),
+    )
+
     @property
     def ranks(self) -> int:
         """Processes in all, the world size."""
         return self.nodes * self.processes_per_node
 
     def faults(self) -> Iterator[Fault]:
-        """Mounts of volumes that are not there, and names that occur twice."""
+        """Mounts of volumes that are not there."""
         names = [volume.name for volume in self.volumes]
-        yield from repeated_faults("volumes", "name", names)
-        yield from repeated_faults("volumeMounts", "mountPath", [mount.mount_path for mount in self.volume_mounts])
-        yield from repeated_faults("env", "name", [variable.name for variable in self.env])
         for index, mount in enumerate(self.volume_mounts):
             if mount.name not in names:
                 allowed = f"the name of one of workers.volumes ({', '.join(names) or 'there are none'})"
                 yield Fault(("volumeMounts", index, "name"), mount.name, allowed, "add the volume, or mend the name")
-            if any(mount.mount_path == path or mount.mount_path.startswith(f"{path}/") for path in RESERVED_PATHS):
-                allowed = f"a path outside {', '.join(RESERVED_PATHS)}"
-                yield Fault(("volumeMounts", index, "mountPath"), mount.mount_path, allowed, "choose another path")
 
 
 class StorageSpec(Model):
@@ -131,11 +131,11 @@ class StorageSpec(Model):
 class PolicySpec(Model):
     """How long a job may take, and how often it may be tried again."""
 
-    max_restarts: Annotated[Count, Field(le=1000)] = 3
+    max_restarts: Annotated[int, Field(ge=0, le=1000), WHOLE] = 3
     """Restarts after a fault of the job's own (a crash, a hang, memory exhausted) before it counts as failed."""
-    max_disruptions: Annotated[Count, Field(le=10000)] = 20
+    max_disruptions: Annotated[int, Field(ge=0, le=10000), WHOLE] = 20
     """Restarts after a disruption from outside (preemption, eviction, a lost node) before it counts as failed."""
-    restart_backoff_seconds: Annotated[Count, Field(le=3600)] = 10
+    restart_backoff_seconds: Annotated[int, Field(ge=0, le=3600), WHOLE] = 10
     """Pause before the first restart after a fault; it doubles with each further one, up to 10 minutes."""
     active_deadline_seconds: Positive | None = None
     """Longest time from the first attempt on, suspended time not counted; no limit when empty. The job then ends
@@ -149,16 +149,16 @@ class PolicySpec(Model):
     ttl_seconds_after_finished: Count | None = None
     """When a finished job is deleted with everything in the cluster that belongs to it; never when empty. Run
     folders stay."""
-    termination_grace_period_seconds: Annotated[Positive, Field(le=86400)] = 300
+    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86400), WHOLE] = 300
     """Time that a pod gets to save a checkpoint when it must go."""
-    keep_failed_attempts: Annotated[Count, Field(le=10)] = 2
+    keep_failed_attempts: Annotated[int, Field(ge=0, le=10), WHOLE] = 2
     """Failed attempts whose pods, and so their logs, are kept for inspection."""
 
 
 class JobSpec(Model):
     """What to train, and on how many processes."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^\S+$")] | None = None
+    image: Annotated[str, Field(max_length=512, pattern=r"^[^ \t\n\f\r]+$")] | None = None
     """Trainer image; the operator's default when empty. A change takes effect at the next attempt."""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When the image is pulled."""
@@ -174,6 +174,39 @@ class JobSpec(Model):
     """How long the job may take, and how often it may be tried again."""
     training: TrainingSpec
     """What is trained, on what, by which rules. Cannot be changed: a different training is a different job."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.training.prompts.perIteration % (self.workers.nodes * self.workers.processesPerNode) == 0",
+            "must be a multiple of workers.nodes x workers.processesPerNode: every rank gets the same number of "
+            "prompts; change it, or the workers",
+            ".training.prompts.perIteration",
+        ),
+        Rule(
+            "self.training == oldSelf.training",
+            "cannot be changed: a different training is a different job; create one under another name",
+            ".training",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "self.storage == oldSelf.storage",
+            "cannot be changed: the checkpoints are there; create another job",
+            ".storage",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "oldSelf.suspend || self.workers == oldSelf.workers",
+            "can be changed only while the job is suspended; set suspend: true first",
+            ".workers",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "self.stop || !oldSelf.stop",
+            "cannot be taken back: a job that was stopped ends; create another job",
+            ".stop",
+            "FieldValueForbidden",
+        ),
+    )
 
     def faults(self) -> Iterator[Fault]:
         """Ranks that would get unequal numbers of prompts."""

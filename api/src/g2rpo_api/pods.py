@@ -11,23 +11,27 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from g2rpo_api.base import Count, Fault, Items, Model, Positive, Text, exactly_one_faults
-from g2rpo_api.contract import RESERVED_ENV, RESERVED_ENV_PREFIXES
+from g2rpo_api.base import MAX_INT64, WITHOUT_NULLS, Count, Items, Model, Positive, Text, whole
+from g2rpo_api.contract import CACHE_DIR, CONFIG_DIR, RESERVED_ENV, RESERVED_ENV_PREFIXES, RUNS_DIR
+from g2rpo_api.rules import Fault, Rule
 
 QUANTITY = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 """Kubernetes' notation of amounts, without negative ones."""
 QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 MAX_ITEMS = 64
+RESERVED_PATHS = (RUNS_DIR, CACHE_DIR, CONFIG_DIR, "/dev", "/tmp")
+"""Where the operator mounts something itself."""
 
 
 def _text_of_number(value: Any) -> Any:
-    return str(value) if type(value) is int else value
+    number = whole(value)
+    return str(number) if type(number) is int and abs(number) <= MAX_INT64 else value
 
 
 Quantity = Annotated[
     str,
-    BeforeValidator(_text_of_number),
     Field(pattern=QUANTITY, max_length=32, json_schema_extra={"x-kubernetes-int-or-string": True}),
+    BeforeValidator(_text_of_number),
 ]
 """An amount as Kubernetes writes it: 500m, 16Gi, 8."""
 DNSLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
@@ -35,8 +39,9 @@ ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", m
 QualifiedName = Annotated[str, Field(pattern=QUALIFIED_NAME, max_length=317)]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=4096)]
 Key = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
-Amounts = Annotated[dict[str, Quantity], Field(max_length=16)]
-Texts = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=MAX_ITEMS)]
+Amounts = Annotated[dict[str, Quantity], Field(max_length=16), WITHOUT_NULLS]
+Texts = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=MAX_ITEMS), WITHOUT_NULLS]
+LabelValues = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=MAX_ITEMS), WITHOUT_NULLS]
 
 
 class ResourcesSpec(Model):
@@ -84,10 +89,6 @@ class EnvSource(Model):
     config_map_key_ref: KeySelector | None = None
     """A key of a ConfigMap."""
 
-    def faults(self) -> Iterator[Fault]:
-        """None or both of them."""
-        yield from exactly_one_faults(self)
-
 
 class EnvVar(Model):
     """An environment variable of the trainer."""
@@ -98,6 +99,22 @@ class EnvVar(Model):
     """Value in plain text; no place for a token."""
     value_from: EnvSource | None = None
     """A Secret or ConfigMap that holds the value."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!(self.name in {list(RESERVED_ENV)}) && "
+            f"{list(RESERVED_ENV_PREFIXES)}.all(prefix, !self.name.startsWith(prefix))",
+            f"must be none of {', '.join(RESERVED_ENV)}, and not begin with {', '.join(RESERVED_ENV_PREFIXES)}; remove "
+            "it: the operator sets it for every rank",
+            ".name",
+        ),
+        Rule(
+            "!has(self.value) || !has(self.valueFrom)",
+            "must be absent when value is given; remove one of them",
+            ".valueFrom",
+            "FieldValueForbidden",
+        ),
+    )
 
     def faults(self) -> Iterator[Fault]:
         """A name that the operator sets, or two values."""
@@ -160,9 +177,9 @@ class NFSSource(Model):
 
 
 class RunsVolume(Model):
-    """What run folders are written to: exactly one kind; an empty folder that dies with the pod when none is named."""
+    """What run folders are written to: one kind; an empty folder that dies with the pod when none is named."""
 
-    exactly_one: ClassVar[tuple[str, ...]] = ("persistent_volume_claim", "nfs", "host_path", "empty_dir")
+    at_most_one: ClassVar[tuple[str, ...]] = ("persistent_volume_claim", "nfs", "host_path", "empty_dir")
 
     persistent_volume_claim: ClaimSource | None = None
     """A claim in the job's namespace; with several nodes it must be ReadWriteMany."""
@@ -178,11 +195,7 @@ class RunsVolume(Model):
     @property
     def lasting(self) -> bool:
         """Whether checkpoints outlive the pods."""
-        return not (self.empty_dir or not any(getattr(self, name) for name in self.exactly_one))
-
-    def faults(self) -> Iterator[Fault]:
-        """Two kinds at once."""
-        yield from exactly_one_faults(self, none_too=True)
+        return not (self.empty_dir or not any(getattr(self, name) for name in self.at_most_one))
 
 
 class Volume(Model):
@@ -207,10 +220,6 @@ class Volume(Model):
     nfs: NFSSource | None = None
     """An NFS export."""
 
-    def faults(self) -> Iterator[Fault]:
-        """No source, or several."""
-        yield from exactly_one_faults(self)
-
 
 class VolumeMount(Model):
     """Where a volume appears in the trainer's container."""
@@ -223,6 +232,20 @@ class VolumeMount(Model):
     """Folder inside the volume."""
     read_only: bool = False
     """Mount it read-only."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"{list(RESERVED_PATHS)}.all(p, self.mountPath != p && !self.mountPath.startsWith(p + '/'))",
+            f"must be a path outside {', '.join(RESERVED_PATHS)}; choose another path",
+            ".mountPath",
+        ),
+    )
+
+    def faults(self) -> Iterator[Fault]:
+        """A place where the operator mounts something itself."""
+        if any(self.mount_path == path or self.mount_path.startswith(f"{path}/") for path in RESERVED_PATHS):
+            allowed = f"a path outside {', '.join(RESERVED_PATHS)}"
+            yield Fault(("mountPath",), self.mount_path, allowed, "choose another path")
 
 
 class LocalObject(Model):

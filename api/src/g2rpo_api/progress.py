@@ -32,11 +32,11 @@ class RewardReport(Report):
     """Name of the reward in the job."""
     role: Role
     """Trained on, or only watched."""
-    mean: float | None
+    mean: float | None = None
     """Mean score of the last iterations; of the last evaluation where rollouts are not scored."""
-    best: float | None
+    best: float | None = None
     """Highest such mean so far."""
-    delta: float | None
+    delta: float | None = None
     """Change of the mean since the first iterations."""
 
 

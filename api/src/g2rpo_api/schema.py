@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from g2rpo_api.base import Loc
+from g2rpo_api.base import MAX_INT32, MAX_INT64
+from g2rpo_api.rules import Loc
 
 Schema = dict[str, Any]
+UNTOLD = (None, MAX_INT32, MAX_INT64)
+"""Bounds that go without saying: those of Kubernetes' kinds of integers."""
 
 
 def resolve(root: Schema, node: Schema) -> Schema:
@@ -89,7 +92,7 @@ def _number(_root: Schema, node: Schema) -> str:
 
 def _range(node: Schema) -> str:
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    bounds = [f"{word} {node[keyword]}" for keyword, word in words.items() if keyword in node]
+    bounds = [f"{word} {node[keyword]}" for keyword, word in words.items() if node.get(keyword) not in UNTOLD]
     return f", {' and '.join(bounds)}" if bounds else ""
 
 

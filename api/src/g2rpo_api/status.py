@@ -6,12 +6,13 @@ Who calls this: the operator, which is its only writer; the definition of the cu
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
 from g2rpo_api.base import Count, Items, Model, NonNegativeFloat
 from g2rpo_api.progress import MAX_CURVE_POINTS, MAX_REWARDS, CurvePoint, RewardReport, RunPhase
+from g2rpo_api.training import Seed
 
 Phase = Literal[
     "Pending",
@@ -28,6 +29,8 @@ ConditionType = Literal["Running", "Suspended", "Complete", "Failed"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 """RFC 3339, UTC, whole seconds."""
+Long = Annotated[int, Field(ge=0)]
+"""A count without a limit that matters."""
 
 
 class Reason(StrEnum):
@@ -153,7 +156,7 @@ class Condition(Status):
     """Why, for people."""
     last_transition_time: Time
     """When status changed last."""
-    observed_generation: Count
+    observed_generation: Long
     """metadata.generation that this was said of."""
 
 
@@ -179,7 +182,7 @@ class JobProgress(Status):
     """Both, as in 40/300."""
     percent: NonNegativeFloat
     """Share that is done."""
-    eta_seconds: Count | None = None
+    eta_seconds: Long | None = None
     """Expected seconds to the end."""
     phase: RunPhase
     """What the loop is doing."""
@@ -203,6 +206,8 @@ class JobProgress(Status):
     """The newest checkpoint."""
     beat_time: Time | None = None
     """When the loop was last seen alive."""
+
+    unique: ClassVar[dict[str, str]] = {"rewards": "name"}
 
 
 class Failure(Status):
@@ -242,7 +247,7 @@ class Usage(Status):
 class JobStatus(Status):
     """State of a job as the operator sees it."""
 
-    observed_generation: Count = 0
+    observed_generation: Long = 0
     """metadata.generation that this status is about."""
     phase: Phase = "Pending"
     """The conditions in one word."""
@@ -274,10 +279,12 @@ class JobStatus(Status):
     """How the newest attempt that did not succeed ended."""
     image: Annotated[str, Field(max_length=512)] | None = None
     """Trainer image of the newest attempt."""
-    seed: Count | None = None
+    seed: Seed | None = None
     """Seed of the run."""
     spec_hash: Annotated[str, Field(max_length=64)] | None = None
     """Digest of spec.training with every default spelt out: equal digests train the same."""
+
+    unique: ClassVar[dict[str, str]] = {"conditions": "type"}
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of this type, if it was set."""

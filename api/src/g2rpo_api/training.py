@@ -11,21 +11,45 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from g2rpo_api.algorithm import AlgorithmSpec
-from g2rpo_api.base import Fault, Items, Model, NonNegativeFloat, Positive, PositiveFloat, Text, Union, repeated_faults
+from g2rpo_api.algorithm import AlgorithmSpec, grid_rules
+from g2rpo_api.base import (
+    MAX_INT32,
+    MAX_INT64,
+    WHOLE,
+    Items,
+    Model,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Text,
+    Union,
+    camel,
+)
+from g2rpo_api.rules import Fault, Rule
 
 Family = Literal["SD3"]
 Role = Literal["Train", "HeldOut"]
 OnFailure = Literal["Fail", "SkipGroup"]
 OCRScore = Literal["Likelihood", "ExactMatch"]
-Steps = Annotated[int, Field(ge=2)]
-Pixels = Annotated[int, Field(ge=8)]
+Seed = Annotated[int, Field(ge=0, le=MAX_INT64), WHOLE]
+Steps = Annotated[int, Field(ge=2, le=MAX_INT32), WHOLE]
+Pixels = Annotated[int, Field(ge=8, le=MAX_INT32), WHOLE]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 BUILTIN = "builtin:"
 """Prefix of paths that name something shipped with the trainer."""
 BUILTIN_MODELS = ("builtin:miniature",)
 BUILTIN_PROMPTS = ("builtin:numbers", "builtin:numbers-heldout")
 PROMPT_SUFFIXES = (".txt", ".jsonl")
+
+
+def _prompt_file_rule(key: str) -> Rule:
+    suffixes = "".join(f" || self.{key}.endsWith('{suffix}')" for suffix in PROMPT_SUFFIXES)
+    return Rule(
+        f"!has(self.{key}) || self.{key} in {list(BUILTIN_PROMPTS)}{suffixes}",
+        f"must end in {' or '.join(PROMPT_SUFFIXES)}, or be {' or '.join(BUILTIN_PROMPTS)}; rename the file by what is "
+        "in it, or name one that is shipped",
+        f".{key}",
+    )
 
 
 def _prompt_file_faults(at: str, path: str | None) -> Iterator[Fault]:
@@ -66,10 +90,18 @@ class ModelSpec(Model):
     path: Text
     """Hub id (stabilityai/stable-diffusion-3.5-medium), a local folder in diffusers' layout, or
     `builtin:miniature`, the small model that is shipped for trying things on a CPU."""
-    max_sequence_length: Annotated[int, Field(ge=1, le=512)] = 256
+    max_sequence_length: Annotated[int, Field(ge=1, le=512), WHOLE] = 256
     """Text tokens that the T5 encoder sees; longer prompts are cut. Lower saves memory and time."""
     train: TrainSpec
     """Which weights are trained."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!self.path.startsWith('{BUILTIN}') || self.path in {list(BUILTIN_MODELS)}",
+            f"must be a hub id, a folder, or {' or '.join(BUILTIN_MODELS)}; name a model that is shipped",
+            ".path",
+        ),
+    )
 
     def faults(self) -> Iterator[Fault]:
         """A shipped model that does not exist."""
@@ -87,6 +119,8 @@ class PromptsSpec(Model):
     per_iteration: Positive = 1
     """Prompts, hence groups, per iteration over all ranks; a multiple of workers.nodes x
     workers.processesPerNode. More make each update less noisy and each iteration longer."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (_prompt_file_rule("path"),)
 
     def faults(self) -> Iterator[Fault]:
         """A prompt file of an unknown kind."""
@@ -188,7 +222,7 @@ class OptimizerSpec(Model):
 class DeepSpeedSpec(Model):
     """How DeepSpeed splits the training state over ranks."""
 
-    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    zero_stage: Annotated[int, Field(ge=0, le=3), WHOLE] = 0
     """ZeRO stage: 0 keeps everything on every rank; 1 splits the optimizer state, 2 also the gradients, 3
     also the weights. Raise it when memory runs out; each stage communicates more."""
 
@@ -217,6 +251,8 @@ class EvaluationSpec(Model):
     """Prompts that are drawn into the picture grid; eight from all over the training file when
     empty."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (_prompt_file_rule("promptsPath"),)
+
     def faults(self) -> Iterator[Fault]:
         """A prompt file of an unknown kind."""
         yield from _prompt_file_faults("promptsPath", self.prompts_path)
@@ -230,10 +266,21 @@ class SafetySpec(Model):
     with exit code 5 (diverged)."""
 
 
+def _kl_rule(variant: str, member: str) -> Rule:
+    settings = f"self.algorithm.{member}"
+    return Rule(
+        f"self.model.train.type == 'LoRA' || self.algorithm.type != '{variant}' || !has({settings}) || "
+        f"{settings}.klBeta == 0.0",
+        "must be 0 when model.train.type is Full; set it to 0, or model.train.type: LoRA, whose model without adapter "
+        "is the reference",
+        f".algorithm.{member}.klBeta",
+    )
+
+
 class TrainingSpec(Model):
     """What is trained, on what, by which rules."""
 
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Seed = 0
     """Seed of all randomness. Equal seeds give equal runs, whatever the number of ranks, to rounding."""
     iterations: Positive
     """Iterations to train."""
@@ -258,28 +305,30 @@ class TrainingSpec(Model):
     safety: SafetySpec = SafetySpec()
     """When to give up."""
 
+    unique: ClassVar[dict[str, str]] = {"rewards": "name"}
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *grid_rules(),
+        *(_kl_rule(variant, camel(member)) for variant, member in AlgorithmSpec.members.items() if member),
+        Rule(
+            "self.rewards.exists(r, r.role == 'Train')",
+            "must have at least one reward of role Train; set role: Train on one",
+            ".rewards",
+        ),
+    )
+
     def faults(self) -> Iterator[Fault]:
-        """Steps that the grid lacks, a reference that is not there, rewards that cannot be told apart."""
+        """Steps that the grid lacks, a reference that is not there, nothing to train on."""
         for fault in self.algorithm.settings.grid_faults(self.sampling.steps):
             yield replace(fault, at=("algorithm", self.algorithm.member, *fault.at))
         yield from _kl_faults(self)
-        yield from _reward_faults(self.rewards)
+        if all(reward.role == "HeldOut" for reward in self.rewards):
+            names = [reward.name for reward in self.rewards]
+            yield Fault(("rewards",), names, "a list with at least one reward of role Train", "set role: Train on one")
 
 
 def _kl_faults(training: TrainingSpec) -> Iterator[Fault]:
     settings = training.algorithm.settings
     if settings.kl_beta > 0 and training.model.train.type != "LoRA":
         hint = "set it to 0, or model.train.type: LoRA, whose model without adapter is the reference"
-        yield Fault(
-            ("algorithm", training.algorithm.member, "klBeta"),
-            settings.kl_beta,
-            "0 when model.train.type is Full",
-            hint,
-        )
-
-
-def _reward_faults(rewards: tuple[RewardSpec, ...]) -> Iterator[Fault]:
-    names = [reward.name for reward in rewards]
-    yield from repeated_faults("rewards", "name", names)
-    if all(reward.role == "HeldOut" for reward in rewards):
-        yield Fault(("rewards",), names, "a list with at least one reward of role Train", "set role: Train on one")
+        at = ("algorithm", training.algorithm.member, "klBeta")
+        yield Fault(at, settings.kl_beta, "0 when model.train.type is Full", hint)

@@ -1,0 +1,108 @@
+"""Checks between the fields of a model, in both their forms: for Python, and for the API server in CEL.
+
+Who calls this: `base.py`, whose models declare them. A check that knows single fields stands with its model,
+the two forms side by side; here are those that many models need. Where its business ends: it knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Loc = tuple[str | int, ...]
+RuleReason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A value that is fine alone and wrong beside another."""
+
+    at: Loc
+    """YAML keys from the model that found it down to the value."""
+    found: Any
+    allowed: str
+    hint: str
+
+    def details(self) -> InitErrorDetails:
+        """As a line of a pydantic error."""
+        context = {"allowed": self.allowed, "hint": self.hint}
+        kind = PydanticCustomError("fault", "must be {allowed}; {hint}", context)
+        return InitErrorDetails(type=kind, loc=self.at, input=self.found)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The same as the API server checks it, in CEL; one that names `oldSelf` is about changes only."""
+
+    cel: str
+    """True where all is well; `self` is the model, by YAML keys."""
+    message: str
+    """What is allowed, and what to do."""
+    at: str = ""
+    """YAML path from the model down to the value, such as .sampling.steps; empty for the model itself."""
+    reason: RuleReason = "FieldValueInvalid"
+
+    def schema(self) -> dict[str, str]:
+        """As an item of x-kubernetes-validations."""
+        place = {"fieldPath": self.at} if self.at else {}
+        return {"rule": self.cel, "message": self.message, "reason": self.reason, **place}
+
+
+def choice_faults(given: Sequence[str], choices: Sequence[str], *, required: bool) -> Iterator[Fault]:
+    """Faults where several of some keys are given, or none.
+
+    Args:
+        given: keys that are there, in the order of `choices`.
+        choices: all of them.
+        required: whether one must be there.
+    """
+    names = ", ".join(choices)
+    for name in given[1:]:
+        allowed = f"absent when {given[0]} is given: one of {names}"
+        yield Fault((name,), f"{name} beside {given[0]}", allowed, "remove one of them")
+    if required and choices and not given:
+        yield Fault((), "none of them", f"exactly one of {names}", "add one")
+
+
+def choice_rules(choices: Sequence[str], *, required: bool) -> Iterator[Rule]:
+    """`choice_faults` for the API server."""
+    names = ", ".join(choices)
+    for index, name in enumerate(choices[1:], start=1):
+        earlier = " || ".join(f"has(self.{other})" for other in choices[:index])
+        message = f"must be absent when another is given: one of {names}; remove one of them"
+        yield Rule(f"!has(self.{name}) || !({earlier})", message, f".{name}", "FieldValueForbidden")
+    if required and choices:
+        there = " || ".join(f"has(self.{name})" for name in choices)
+        yield Rule(there, f"must be exactly one of {names}; add one", reason="FieldValueRequired")
+
+
+def repeated_faults(items: str, key: str, values: Sequence[str]) -> Iterator[Fault]:
+    """Faults of a list whose items are told apart by a key, for each value that occurs again.
+
+    The API server knows such lists itself (x-kubernetes-list-type: map).
+
+    Args:
+        items: YAML key of the list.
+        key: YAML key in each of its items.
+        values: what the items have there.
+    """
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            first = values.index(value)
+            hint = f"{items}[{first}] has the same {key}: change or remove one of them"
+            yield Fault((items, index, key), value, f"unique among the {items}", hint)
+
+
+def member_rules(members: Mapping[str, str | None]) -> Iterator[Rule]:
+    """Rules of a union: only the member that `type` names may be there.
+
+    Args:
+        members: value of `type` -> YAML key of its settings (None: it has none).
+    """
+    for variant, key in members.items():
+        if key is not None:
+            message = f"must be absent when type is not {variant}; remove it, or set type: {variant}"
+            yield Rule(f"!has(self.{key}) || self.type == '{variant}'", message, f".{key}", "FieldValueForbidden")
