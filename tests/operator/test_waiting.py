@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from g2rpo_api.progress import ProgressReport
 from g2rpo_api.status import Reason
+from g2rpo_operator.statuses import progress_of
 from g2rpo_operator.waiting import Waiting, all_run, all_scheduled, waiting
-from g2rpo_operator.world import Pod, View
+from g2rpo_operator.world import Attempt, Pod, View
 from testoperator.records import (
     attempt_of,
     child,
@@ -28,6 +30,12 @@ NO_ROOM = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu."
 def starting(*pods: Pod, **fields: object) -> View:
     """An attempt whose pods have never all run."""
     return view(status=status(), attempt=attempt_of(*pods, **fields))
+
+
+def telling(told: ProgressReport, attempt: Attempt | None = None) -> View:
+    """Ranks that run and have told this."""
+    now = {"attempt": attempt} if attempt else {}
+    return view(status=running_status(progress=progress_of(told)), **now)
 
 
 def said_of(seen: View) -> tuple[bool, Reason]:
@@ -95,9 +103,9 @@ def test_no_room_is_told_before_an_image_and_an_image_before_a_secret() -> None:
 
 
 def test_ranks_that_have_finished_nothing_yet_are_starting() -> None:
-    for progress in (None, report(0, phase="Starting")):
-        told = view(status=running_status(), progress=progress)
-        assert said_of(told) == (True, Reason.RANKS_STARTING)
+    assert said_of(view(status=running_status())) == (True, Reason.RANKS_STARTING)
+    assert said_of(telling(report(0, phase="Starting"))) == (True, Reason.RANKS_STARTING)
+    assert said_of(telling(report(50, attempt=2))) == (True, Reason.RANKS_STARTING)
 
 
 def test_why_progress_is_unknown_is_said() -> None:
@@ -108,17 +116,16 @@ def test_why_progress_is_unknown_is_said() -> None:
 
 @pytest.mark.parametrize("phase", ["Training", "Evaluating", "Finished"])
 def test_iterations_make_it_training(phase: str) -> None:
-    assert said_of(view(progress=report(phase=phase))) == (True, Reason.TRAINING)
+    assert said_of(telling(report(phase=phase))) == (True, Reason.TRAINING)
 
 
 def test_a_wish_to_end_early_is_told_while_it_is_carried_out() -> None:
-    for progress in (None, report()):
-        assert said_of(view(job(stop=True), progress=progress)) == (True, Reason.STOPPING)
+    for seen in (view(), telling(report())):
+        assert said_of(replace(seen, job=job(stop=True))) == (True, Reason.STOPPING)
 
 
 def test_ranks_that_go_down_with_another_are_still_called_running() -> None:
-    seen = view(attempt=attempt_of(ended_pod(1), pod(1), job=child(failing=True)), progress=report())
-    found = waiting(seen)
+    found = waiting(telling(report(), attempt_of(ended_pod(1), pod(1), job=child(failing=True))))
     assert (found.running, found.reason) == (True, Reason.TRAINING)
     assert "failed" in found.message
 
@@ -127,7 +134,7 @@ def test_an_attempt_that_ran_once_runs_until_it_is_over() -> None:
     finishing = attempt_of(ended_pod(0), pod(1))
     losing = attempt_of(pod(0))
     for attempt in (finishing, losing):
-        assert waiting(view(attempt=attempt, progress=report())).running
+        assert waiting(telling(report(), attempt)).running
 
 
 def test_all_run_when_every_container_has_started_and_none_failed() -> None:

@@ -6,7 +6,7 @@ Who calls this: the rule table. When an action is due is not its business.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from g2rpo_api.progress import ProgressReport
 from g2rpo_api.status import Cause, ConditionType, JobStatus, Reason
@@ -14,7 +14,7 @@ from g2rpo_operator import cleanup, statuses
 from g2rpo_operator.failure import Verdict, classify, verdict
 from g2rpo_operator.render import spec_digest
 from g2rpo_operator.statuses import next_attempt, with_condition
-from g2rpo_operator.waiting import Waiting, all_run, all_scheduled, waiting
+from g2rpo_operator.waiting import Waiting, all_run, all_scheduled, complaint, queued, waiting
 from g2rpo_operator.world import Decision, Kind, View, moment, rfc3339
 
 LONGEST_PAUSE_SECONDS = 600
@@ -68,8 +68,9 @@ def result_text(progress: ProgressReport | None) -> str:
 
 def stand_still(view: View) -> Decision:
     """Give the attempt up after its checkpoint; wait until its pods are gone."""
-    begun = view.attempt.job is not None or bool(view.attempt.pods)
-    if begun or view.attempt.older_alive:
+    attempt = view.attempt
+    begun = attempt.job is not None or attempt.config_map is not None or bool(attempt.pods)
+    if begun or attempt.older_alive:
         text = "spec.suspend is true; pods save a checkpoint and end"
         status = with_condition(view.status, "Suspended", False, Reason.SUSPEND_REQUESTED, text, view.now)
         status = with_condition(status, "Running", False, Reason.SUSPEND_REQUESTED, text, view.now)
@@ -105,7 +106,8 @@ def resume(view: View) -> Decision:
 
 def end_older_attempts(view: View) -> Decision:
     """Stop what is left of older attempts, and wait."""
-    return Decision(view.status, delete=cleanup.older(view), look_again_seconds=cleanup.patience(view))
+    look = _soonest(deadline_left_seconds(view), cleanup.patience(view))
+    return Decision(view.status, delete=cleanup.older(view), look_again_seconds=look)
 
 
 def judge(view: View) -> Decision:
@@ -122,7 +124,7 @@ def replace_lost(view: View) -> Decision:
 def give_up_start(view: View) -> Decision:
     """The end: a container waits for what can never come."""
     pod = next(pod for pod in view.attempt.pods if pod.waiting_reason in HOPELESS_WAITS)
-    return after(view, verdict(HOPELESS_WAITS[pod.waiting_reason], waiting(view).message, view.now, pod.attempt, pod))
+    return after(view, verdict(HOPELESS_WAITS[pod.waiting_reason], complaint(pod), view.now, pod.attempt, pod))
 
 
 def end_start(view: View) -> Decision:
@@ -140,18 +142,14 @@ def restart_stalled(view: View) -> Decision:
 
 def pause(view: View) -> Decision:
     """Wait for the end of the back-off; drop what is not worth keeping of older attempts."""
-    return Decision(view.status, delete=cleanup.older(view), look_again_seconds=pause_left_seconds(view))
+    look = _soonest(deadline_left_seconds(view), pause_left_seconds(view))
+    return Decision(view.status, delete=cleanup.older(view), look_again_seconds=look)
 
 
 def create(view: View) -> Decision:
     """Create exactly what is missing."""
-    known = {
-        "image": view.image,
-        "seed": view.job.spec.training.seed,
-        "spec_hash": spec_digest(view.job),
-        "retry_time": None,
-    }
-    return Decision(view.status.model_copy(update=known), create=missing(view), delete=cleanup.older(view))
+    status = described(view.status, view) if view.attempt.job is None else view.status
+    return Decision(status, create=missing(view), delete=cleanup.older(view))
 
 
 def follow(view: View) -> Decision:
@@ -195,7 +193,13 @@ def after(view: View, ended: Verdict) -> Decision:
 
 def pending(status: JobStatus, view: View, reason: Reason, message: str) -> JobStatus:
     """The status of a job whose attempt is due and has no pods yet."""
-    return with_condition(status, "Running", False, reason, message, view.now)
+    return with_condition(described(status, view), "Running", False, reason, message, view.now)
+
+
+def described(status: JobStatus, view: View) -> JobStatus:
+    """The status with what an attempt that begins now runs."""
+    training = {"seed": view.job.spec.training.seed, "spec_hash": spec_digest(view.job)}
+    return status.model_copy(update={"image": view.image, **training})
 
 
 def fail(view: View, reason: Reason, message: str) -> Decision:
@@ -212,7 +216,7 @@ def finish(view: View, condition: ConditionType, reason: Reason, message: str) -
 
 def _timed(view: View, seen: Waiting) -> JobStatus:
     """The status with the moments at which the attempt's pods were scheduled and ran."""
-    status = view.status
+    status = view.status.model_copy(update={"retry_time": None})
     if seen.reason == Reason.QUEUED:
         return status.model_copy(update={"scheduled_time": None, "running_time": None})
     if status.scheduled_time is None and all_scheduled(view):
@@ -235,9 +239,12 @@ def deadline_left_seconds(view: View) -> float | None:
 
 
 def start_left_seconds(view: View) -> float | None:
-    """Time left for scheduled pods to run; None when they do, are not scheduled, or may take any time."""
+    """Time left for scheduled pods to run; None when they do, are not scheduled, or may take any time.
+
+    What the pods do now counts, not only what was written of them: nobody may have looked for a while.
+    """
     limit, since = view.job.spec.policy.start_timeout_seconds, view.status.scheduled_time
-    if limit is None or since is None or view.status.running_time is not None:
+    if limit is None or since is None or view.status.running_time is not None or all_run(view) or queued(view):
         return None
     return (moment(since) + timedelta(seconds=limit) - view.now).total_seconds()
 
@@ -245,15 +252,13 @@ def start_left_seconds(view: View) -> float | None:
 def silence_left_seconds(view: View) -> float | None:
     """How much longer running ranks may be silent; None where nothing limits it.
 
-    Ranks that never gave a sign of life in this attempt may be out of the operator's reach: they go on.
+    Ranks that this operator has not heard of may be out of its reach: they go on. What the status tells of
+    them is no evidence, since nobody may have listened for a while.
     """
-    limit, progress = view.job.spec.policy.progress_timeout_seconds, view.status.progress
-    running = view.status.running_time
-    if limit is None or running is None or progress is None or progress.beat_time is None:
+    limit, running = view.job.spec.policy.progress_timeout_seconds, view.status.running_time
+    if limit is None or running is None or view.progress is None or queued(view):
         return None
-    if progress.attempt != view.status.attempt:
-        return None
-    last = max(moment(progress.beat_time), moment(running))
+    last = max(datetime.fromtimestamp(view.progress.beat, UTC), moment(running))
     return (last + timedelta(seconds=limit) - view.now).total_seconds()
 
 

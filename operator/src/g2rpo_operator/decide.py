@@ -113,6 +113,11 @@ def pausing(view: View) -> bool:
     return actions.pause_left_seconds(view) > 0
 
 
+def pods_without_job(view: View) -> bool:
+    """Someone deleted the Job of the current attempt right after it was created, and its pods have not ended."""
+    return view.attempt.job is None and any(not pod.over for pod in view.attempt.pods)
+
+
 def objects_missing(view: View) -> bool:
     """The current attempt lacks something."""
     return bool(actions.missing(view))
@@ -137,6 +142,7 @@ RULES = (
     Rule("start took too long", start_took_too_long, actions.end_start),
     Rule("stalled", stalled, actions.restart_stalled),
     Rule("pausing", pausing, actions.pause),
+    Rule("pods without a Job", pods_without_job, actions.end_older_attempts),
     Rule("objects missing", objects_missing, actions.create),
     Rule("otherwise", otherwise, actions.follow),
 )

@@ -30,7 +30,7 @@ class Waiting:
 def waiting(view: View) -> Waiting:
     """What is to be said of the current attempt, which has its objects."""
     attempt, nodes = view.attempt, view.job.spec.workers.nodes
-    if attempt.job is not None and attempt.job.suspended:
+    if queued(view):
         queue = "Kueue has not admitted the job: kubectl describe workload says why"
         return Waiting(False, Reason.QUEUED, queue)
     if view.status.running_time is not None or all_run(view):
@@ -41,25 +41,30 @@ def waiting(view: View) -> Waiting:
     for reason, waits in ((Reason.IMAGE_PULL_FAILED, IMAGE_WAITS), (Reason.CONFIG_MISSING, CONFIG_WAITS)):
         held = next((pod for pod in attempt.pods if pod.waiting_reason in waits), None)
         if held is not None:
-            return Waiting(False, reason, f"{_complaint(held)}; {REMEDY[reason]}")
+            return Waiting(False, reason, f"{complaint(held)}; {REMEDY[reason]}")
     return Waiting(False, Reason.CONTAINERS_STARTING, f"waiting for {nodes} {'pod' if nodes == 1 else 'pods'} to run")
 
 
 def _running(view: View) -> Waiting:
-    progress = view.progress
-    attempt = view.attempt
+    attempt, progress = view.attempt, view.status.progress
     if attempt.job is not None and attempt.job.failing:
         return Waiting(True, Reason.TRAINING, "a rank failed; the others are being stopped")
     if view.job.spec.stop:
         return Waiting(True, Reason.STOPPING, "asked to end early: checkpoint, evaluation and export follow")
-    if progress is None or progress.phase == "Starting":
+    if progress is None or progress.attempt != view.status.attempt or progress.phase == "Starting":
         trouble = f"; progress cannot be read: {view.progress_error}" if view.progress_error else ""
         return Waiting(True, Reason.RANKS_STARTING, f"containers run; ranks load the model{trouble}")
     return Waiting(True, Reason.TRAINING, "iterations are coming in")
 
 
-def _complaint(pod: Pod) -> str:
+def complaint(pod: Pod) -> str:
+    """What a container waits for, in the kubelet's words."""
     return f"{pod.name}: {pod.waiting_reason}: {pod.waiting_message}".rstrip(": ")
+
+
+def queued(view: View) -> bool:
+    """Whether Kueue holds the attempt back."""
+    return view.attempt.job is not None and view.attempt.job.suspended
 
 
 def all_scheduled(view: View) -> bool:
