@@ -225,7 +225,12 @@ class Cluster:
         """
         metadata = {**merge_patch.get("metadata", {}), "uid": uid}
         body = merge_patch if uid is None else {**merge_patch, "metadata": metadata}
-        return await self._json(Call("patch", resource.plural, resource.path(namespace, name), body=body))
+        try:
+            return await self._json(Call("patch", resource.plural, resource.path(namespace, name), body=body))
+        except RejectedError as error:
+            if uid is not None and "metadata.uid" in str(error):  # it would not change the uid of an object, either
+                raise ConflictError(str(error)) from error
+            raise
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, grace_seconds: int | None = None
