@@ -38,6 +38,10 @@ def test_two_lines_give_another_terminal_kubectl_and_an_end_leaves_nothing(end: 
         show = "kubectl get nodes -o jsonpath='{range .items[*]}{.status.allocatable.nvidia\\.com/gpu} {end}'"
         shell = ["env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", f"{lines}\n{show}"]
         assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split() == ["4", "4"]
+        start = "kubectl run pod --image=none --restart=Never --command -- python -c 'print(7)' >/dev/null"
+        done = "kubectl wait pod/pod --for=jsonpath={.status.phase}=Succeeded --timeout=30s >/dev/null"
+        shell[-1] = f"{lines}\n{start} && {done} && kubectl logs pod"
+        assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout == "7\n"
         found = re.search(r"KUBECONFIG=(\S+)", lines)
         assert found
         folder = Path(found[1]).parent

@@ -23,10 +23,14 @@ from testcluster.nodes import fake_node
 from testcluster.options import Options
 from testcluster.pods import Pods
 from testcluster.process import Component, wait_until
+from testcluster.processnode import ProcessNode
 from testcluster.rundir import claim
+from testcluster.storage import persistent_volume, storage_class
 
 NODES = "/api/v1/nodes"
 NAMESPACES = "/api/v1/namespaces"
+STORAGE = {"StorageClass": "/apis/storage.k8s.io/v1/storageclasses", "PersistentVolume": "/api/v1/persistentvolumes"}
+GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 READY_SECONDS = 60.0
 
 
@@ -42,6 +46,7 @@ class Cluster(ControlPlane):
         # Otherwise kwok reads a configuration of the user's as well.
         self.kwok.env = {"KWOK_WORKDIR": str(self.folder / "kwok"), "HOME": str(self.folder)}
         self.pods = Pods(self.api)
+        self.process_node: ProcessNode | None = None
 
     @classmethod
     @contextmanager
@@ -58,12 +63,24 @@ class Cluster(ControlPlane):
     def components(self) -> list[Component]:
         return [*super().components, self.kwok]
 
-    def nodes(self, count: int, gpus: int = 8, prefix: str = "node", labels: dict[str, str] | None = None) -> list[str]:
-        """Add fake nodes PREFIX-0, PREFIX-1, ... with so many `nvidia.com/gpu`; their names, once all are Ready."""
+    def stop(self) -> None:
+        """End everything, pods of the process node first."""
+        if self.process_node:
+            self.process_node.stop()
+        super().stop()
+
+    def nodes(
+        self, count: int, gpus: int = 8, prefix: str = "node", labels: dict[str, str] | None = None, taint: bool = False
+    ) -> list[str]:
+        """Add fake nodes PREFIX-0, PREFIX-1, ... with so many `nvidia.com/gpu`; their names, once all are Ready.
+
+        With `taint`, only pods that want a GPU get there, as on nodes of most clouds.
+        """
         names = [f"{prefix}-{index}" for index in range(count)]
 
         def add(name: str) -> None:
-            self.api.create(NODES, fake_node(name, self.run.address, gpus, labels or {}))
+            node = fake_node(name, self.run.address, gpus, labels or {})
+            self.api.create(NODES, {**node, "spec": {"taints": [GPU_TAINT] if taint else []}})
 
         with ThreadPoolExecutor(max_workers=8) as pool:
             list(pool.map(add, names))
@@ -77,6 +94,21 @@ class Cluster(ControlPlane):
             return names <= {node["metadata"]["name"] for node in self.api.items(NODES) if schedulable(node)}
 
         wait_until(all_are, f"Ready without taints: {', '.join(sorted(names))}", READY_SECONDS)
+
+    def add_process_node(self, name: str = "process-0", gpus: int = 0) -> ProcessNode:
+        """Add the node whose pods run as processes of this machine; there can be one."""
+        if self.process_node:
+            raise RuntimeError(f"{self.process_node.name} is there already, and one process node is all there can be")
+        serving = self.authority.issue(name, f"/O=system:nodes/CN=system:node:{name}", [f"IP:{self.run.address}"])
+        self.process_node = ProcessNode(self.api, self.run, name, serving, self.options.timing.lease)
+        self.process_node.start(gpus)
+        self.wait_schedulable({name})
+        return self.process_node
+
+    def add_storage(self, volumes: int) -> None:
+        """A default storage class with so many volumes for claims of any access mode."""
+        for item in storage_class(), *(persistent_volume(f"volume-{index}") for index in range(volumes)):
+            self.api.create(STORAGE[item["kind"]], item)
 
     def lose_node(self, name: str) -> None:
         """As if the machine lost its power: no heartbeat, no pod's status changes any more.
@@ -112,6 +144,6 @@ class Cluster(ControlPlane):
 
 
 def schedulable(node: Object) -> bool:
-    """Whether a node is Ready and carries no taint."""
+    """Whether a node is Ready and carries no taint but the GPUs' own."""
     found = {condition["type"]: condition["status"] for condition in node["status"].get("conditions", [])}
-    return found.get("Ready") == "True" and not node["spec"].get("taints")
+    return found.get("Ready") == "True" and node["spec"].get("taints", []) in ([], [GPU_TAINT])

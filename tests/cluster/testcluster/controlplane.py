@@ -124,6 +124,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={self.token_key}",
             f"--service-cluster-ip-range={SERVICES}",
             "--allow-privileged",
+            "--enable-admission-plugins=ExtendedResourceToleration",
             f"--default-not-ready-toleration-seconds={timing.toleration}",
             f"--default-unreachable-toleration-seconds={timing.toleration}",
             f"--audit-policy-file={policy}",

@@ -13,14 +13,15 @@ import pytest
 
 from testcluster.cluster import Cluster
 
-NODES, GPUS = 4, 8
+NODES, GPUS, VOLUMES = 4, 8, 32
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A control plane and four nodes with eight GPUs each."""
+    """A control plane, four nodes with eight GPUs each, and volumes for claims."""
     with Cluster.started() as started:
         started.nodes(NODES, GPUS)
+        started.add_storage(VOLUMES)
         yield started
 
 

@@ -31,12 +31,26 @@ def phase(pod: Object) -> str:
 
 def condition(kind: str, status: str, reason: str, message: str = "") -> Object:
     """A pod's condition that changed just now."""
-    found = {"type": kind, "status": status, "reason": reason, "lastTransitionTime": now()}
-    return found | ({"message": message} if message else {})
+    words = {"reason": reason, "message": message}
+    told = {key: text for key, text in words.items() if text}
+    return {"type": kind, "status": status, "lastTransitionTime": now(), **told}
 
 
-def unready(reason: str) -> list[Object]:
-    return [condition(kind, "False", reason) for kind in ("ContainersReady", "Ready")]
+def readiness(status: str, reason: str = "") -> list[Object]:
+    """The two conditions that say whether a pod serves."""
+    return [condition(kind, status, reason) for kind in ("ContainersReady", "Ready")]
+
+
+def end(code: int, reason: str, message: str, started: str) -> Object:
+    """The state of a container that ended just now."""
+    state = {"exitCode": code, "reason": reason, "message": message, "startedAt": started, "finishedAt": now()}
+    return {"terminated": state}
+
+
+def ended(failed: bool, statuses: list[Object]) -> Object:
+    """The status of a pod whose containers have all ended."""
+    conditions = readiness("False", "PodFailed" if failed else "PodCompleted")
+    return {"phase": "Failed" if failed else "Succeeded", "conditions": conditions, "containerStatuses": statuses}
 
 
 def disruption(reason: str, message: str) -> Object:
@@ -44,31 +58,28 @@ def disruption(reason: str, message: str) -> Object:
     return condition("DisruptionTarget", "True", reason, message)
 
 
+def container_status(container: Object, state: Object) -> Object:
+    """Status of a container of a pod's spec in a state (waiting, running or terminated)."""
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": "running" in state,
+        "started": "running" in state,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
 def containers(pod: Object, state: Object) -> list[Object]:
-    """Statuses that put every container of a pod into a state (waiting or terminated)."""
-    return [
-        {
-            "name": container["name"],
-            "image": container["image"],
-            "imageID": "",
-            "ready": False,
-            "started": False,
-            "restartCount": 0,
-            "state": state,
-        }
-        for container in pod["spec"]["containers"]
-    ]
+    """Statuses that put every container of a pod into the same state."""
+    return [container_status(container, state) for container in pod["spec"]["containers"]]
 
 
 def terminated(pod: Object, code: int, message: str, reason: str) -> Object:
-    """The status of a pod whose containers ended with an exit code and a termination message."""
+    """The status of a pod whose containers all ended with this exit code and termination message."""
     started = pod["status"].get("startTime") or now()
-    state = {"exitCode": code, "reason": reason, "message": message, "startedAt": started, "finishedAt": now()}
-    return {
-        "phase": "Failed" if code else "Succeeded",
-        "conditions": unready("PodFailed" if code else "PodCompleted"),
-        "containerStatuses": containers(pod, {"terminated": state}),
-    }
+    return ended(code != 0, containers(pod, end(code, reason, message, started)))
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ class Pods:
         """Its image cannot be pulled, as if it had never run. Images under `.invalid` do so by themselves."""
         waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image: manifest unknown"}
         pod = self.get(pod)
-        conditions = unready("ContainersNotReady")
+        conditions = readiness("False", "ContainersNotReady")
         pending = {"phase": "Pending", "conditions": conditions, "podIP": None, "podIPs": None}
         self.write(pod, {**pending, "containerStatuses": containers(pod, {"waiting": waiting})})
 
