@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from g2rpo_api.progress import CheckpointReport, CurvePoint, RewardReport
+from g2rpo_api.progress import CheckpointReport, CurvePoint, ProgressReport, RewardReport
 from g2rpo_api.status import Condition, JobStatus, Reason
 from g2rpo_operator import statuses
 from g2rpo_operator.statuses import active_seconds, next_attempt, phase_of, progress_of, with_condition, with_usage
@@ -195,7 +196,52 @@ def test_progress_before_the_first_iteration_is_told_too() -> None:
     assert told.checkpoint is None
 
 
-@given(st.floats(-1e300, 1e300))
+numbers = st.floats(-1e300, 1e300)
+counts = st.integers(0, 2**31 - 1)
+rewards = st.builds(
+    RewardReport,
+    name=st.text(min_size=1),
+    role=st.sampled_from(["Train", "HeldOut"]),
+    mean=st.none() | numbers,
+    best=st.none() | numbers,
+    delta=st.none() | numbers,
+)
+reports = st.builds(
+    ProgressReport,
+    job=st.just("portrait"),
+    attempt=st.integers(1, 2**31 - 1),
+    phase=st.sampled_from(["Starting", "Training", "Evaluating", "Finished"]),
+    iteration=counts,
+    total=st.integers(1, 2**31 - 1),
+    percent=st.floats(0, 100),
+    eta_seconds=st.none() | st.floats(0, 1e300),
+    beat=st.floats(0, 2**32, exclude_max=True),
+    images_per_second=st.none() | st.floats(0, 1e300),
+    rewards=st.lists(rewards, max_size=16, unique_by=lambda reward: reward.name),
+    curve=st.lists(st.builds(CurvePoint, iteration=counts, reward=numbers), max_size=64),
+    checkpoint=st.none() | st.builds(CheckpointReport, iteration=counts, time=st.floats(0, 2**32, exclude_max=True)),
+)
+
+
+@given(reports)
+def test_whatever_a_trainer_may_tell_can_be_written_down(told: ProgressReport) -> None:
+    written = status(progress=progress_of(told)).model_dump_json(by_alias=True, exclude_none=True)
+    assert JobStatus.model_validate_json(written).progress == progress_of(told)
+
+
+def test_two_rewards_of_one_name_are_refused_where_they_are_read() -> None:
+    twice = RewardReport(name="ocr", role="Train", mean=None, best=None, delta=None)
+    with pytest.raises(ValidationError, match="unique among the rewards"):
+        report(rewards=(twice, twice))
+
+
+@pytest.mark.parametrize("moment", [2.0**32, 1e18, math.inf, math.nan, -1.0])
+def test_a_trainer_whose_clock_is_out_of_its_mind_is_not_believed(moment: float) -> None:
+    with pytest.raises(ValidationError, match="beat"):
+        ProgressReport.model_validate({**report().model_dump(), "beat": moment})
+
+
+@given(numbers)
 def test_four_digits_are_within_half_of_a_ten_thousandth(value: float) -> None:
     rounded = statuses.four(value)
     assert rounded is not None

@@ -6,7 +6,7 @@ operator can watch a newer trainer; everything else is strict.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -17,6 +17,8 @@ RunPhase = Literal["Starting", "Training", "Evaluating", "Finished"]
 StopReason = Literal["Requested", "Budget", "Target", "Plateau", "Collapse", "RewardHacking"]
 MAX_CURVE_POINTS = 64
 MAX_REWARDS = 16
+UnixSeconds = Annotated[float, Field(ge=0, lt=2**32)]
+"""A moment before the year 2106."""
 
 
 class Report(Model):
@@ -54,8 +56,8 @@ class CheckpointReport(Report):
 
     iteration: Count
     """Iteration after which it was saved."""
-    time: NonNegativeFloat
-    """Unix seconds."""
+    time: UnixSeconds
+    """When."""
 
 
 class StoppedReport(Report):
@@ -69,6 +71,8 @@ class StoppedReport(Report):
 
 class ProgressReport(Report):
     """The document at /progress."""
+
+    unique: ClassVar[dict[str, str]] = {"rewards": "name"}
 
     job: Text
     """Name of the job."""
@@ -84,8 +88,8 @@ class ProgressReport(Report):
     """Share of them that is done."""
     eta_seconds: NonNegativeFloat | None
     """Expected seconds to the end."""
-    beat: NonNegativeFloat
-    """Unix seconds at which the loop was last seen alive: an iteration, an evaluation or a checkpoint."""
+    beat: UnixSeconds
+    """When the loop was last seen alive: an iteration, an evaluation or a checkpoint."""
     images_per_second: NonNegativeFloat | None = None
     """Pictures generated and scored per second in the last iterations, over all ranks."""
     clip_ratio: Annotated[float, Field(ge=0, le=1)] | None = None

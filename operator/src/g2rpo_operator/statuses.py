@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from g2rpo_api.base import MAX_INT32
 from g2rpo_api.job import JobSpec
 from g2rpo_api.progress import ProgressReport, RewardReport
 from g2rpo_api.status import (
@@ -124,7 +125,7 @@ def progress_of(report: ProgressReport) -> JobProgress:
         total=report.total,
         step=f"{report.iteration}/{report.total}",
         percent=report.percent,
-        eta_seconds=None if report.eta_seconds is None else round(report.eta_seconds),
+        eta_seconds=None if report.eta_seconds is None else min(round(report.eta_seconds), MAX_INT32),
         phase=report.phase,
         reward=four(main.mean) if main else None,
         best=four(main.best) if main else None,
