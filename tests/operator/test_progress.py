@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from g2rpo_operator.world import Owner
 
 OWNER = Owner("team", "job", "u1")
 KEY = ("team", "job")
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -80,7 +82,7 @@ class Bench:
         self.woken: list[tuple[str, str]] = []
         self.maps = ConfigMaps()
         self.board = Board()
-        self.board.follow(source())
+        self.board.follow(source(), NOW)
         cluster: Any = self.maps
         self.poller = Poller(cluster, self.board, self.fetch, self.woken.append, Metrics(), lambda: self.now)
 
@@ -146,6 +148,17 @@ def test_what_a_pod_says_after_it_was_left_is_not_noted() -> None:
     bench.board.leave("u1")
     assert not bench.board.note("u1", Reading())
     assert bench.round() == Reading()
+
+
+def test_listening_begins_anew_with_another_pod_only() -> None:
+    board, later = Board(), NOW + timedelta(minutes=1)
+    board.follow(source(), NOW)
+    board.follow(source(), later)
+    assert board.listening_since("u1") == NOW
+    board.follow(source("127.0.0.9"), later)
+    assert board.listening_since("u1") == later
+    board.leave("u1")
+    assert board.listening_since("u1") is None
 
 
 def test_the_curve_is_kept_once_a_minute_while_iterations_come_in() -> None:

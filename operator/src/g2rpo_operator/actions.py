@@ -252,14 +252,20 @@ def start_left_seconds(view: View) -> float | None:
 def silence_left_seconds(view: View) -> float | None:
     """How much longer running ranks may be silent; None where nothing limits it.
 
-    Ranks that this operator has not heard of may be out of its reach: they go on. What the status tells of
-    them is no evidence, since nobody may have listened for a while.
+    Ranks that never gave a sign of life in this attempt may be out of the operator's reach: they go on. Of
+    those that did, before this operator began to listen, only the silence since then counts.
     """
     limit, running = view.job.spec.policy.progress_timeout_seconds, view.status.running_time
-    if limit is None or running is None or view.progress is None or queued(view):
+    if limit is None or running is None or queued(view):
         return None
-    last = max(datetime.fromtimestamp(view.progress.beat, UTC), moment(running))
-    return (last + timedelta(seconds=limit) - view.now).total_seconds()
+    heard, told = view.progress, view.status.progress
+    if heard is not None:
+        last = datetime.fromtimestamp(heard.beat, UTC)
+    elif told is not None and told.attempt == view.status.attempt and view.listening_since is not None:
+        last = view.listening_since
+    else:
+        return None
+    return (max(last, moment(running)) + timedelta(seconds=limit) - view.now).total_seconds()
 
 
 def _soonest(*seconds: float | None) -> float | None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -69,15 +70,24 @@ class Board:
 
     sources: dict[str, Source] = field(default_factory=dict)
     _readings: dict[str, Reading] = field(default_factory=dict)
+    _since: dict[str, datetime] = field(default_factory=dict)
 
-    def follow(self, source: Source) -> None:
+    def follow(self, source: Source, now: datetime) -> None:
         """Ask this pod from now on."""
-        self.sources[source.owner.uid] = source
+        uid = source.owner.uid
+        if self.sources.get(uid) != source:
+            self.leave(uid)
+            self.sources[uid] = source
+            self._since[uid] = now
 
     def leave(self, uid: str) -> None:
         """Ask no pod of this job."""
-        self.sources.pop(uid, None)
-        self._readings.pop(uid, None)
+        for known in (self.sources, self._readings, self._since):
+            known.pop(uid, None)
+
+    def listening_since(self, uid: str) -> datetime | None:
+        """Since when the pod is asked that is asked now."""
+        return self._since.get(uid)
 
     def reading(self, uid: str) -> Reading:
         """What is known of a job."""

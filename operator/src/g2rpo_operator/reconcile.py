@@ -94,6 +94,7 @@ class Reconciler:
             now=self.clock(),
             default_image=self.settings.trainer_image,
             progress_error=reading.error,
+            listening_since=self.board.listening_since(metadata["uid"]),
         )
 
     async def _carry_out(self, manifest: Manifest, view: View, decision: Decision) -> float | None:
@@ -118,7 +119,7 @@ class Reconciler:
         if first is None or not decision.status.is_true("Running"):
             self.board.leave(view.uid)
         else:
-            self.board.follow(Source(view.owner, view.status.attempt, first.name, first.ip))
+            self.board.follow(Source(view.owner, view.status.attempt, first.name, first.ip), view.now)
 
     async def _write(self, manifest: Manifest, before: JobStatus, after: JobStatus, view: View) -> float | None:
         """Write the status if it changed; seconds to wait where the change is not worth a write yet."""

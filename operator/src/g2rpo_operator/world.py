@@ -158,6 +158,8 @@ class View:
     default_image: str
     progress_error: str = ""
     """Why the newest attempt to read progress failed; empty when it did not."""
+    listening_since: datetime | None = None
+    """Since when this operator asks the attempt for its progress."""
 
     @property
     def owner(self) -> Owner:
