@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from g2rpo_api import contract
-from g2rpo_operator.world import Attempt, ChildJob, Children, Key, Part, Pod
+from g2rpo_operator.world import Attempt, ChildJob, Children, Key, Part, Pod, Summary
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 POD_EVICTED = (
@@ -116,6 +116,23 @@ def part_of(manifest: Manifest) -> Part:
     metadata = manifest["metadata"]
     stop = contract.CONFIG_STOP in (manifest.get("data") or {})
     return Part(metadata["name"], metadata["uid"], attempt_of(manifest), stop)
+
+
+def summary_of(manifest: Manifest) -> Summary:
+    """What metrics tell of a job."""
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    progress = status.get("progress") or {}
+    rewards = progress.get("rewards") or ()
+    return Summary(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        phase=status.get("phase", "Pending"),
+        attempt=status.get("attempt", 0),
+        image=status.get("image", ""),
+        gpu_seconds=(status.get("usage") or {}).get("gpuSeconds", 0.0),
+        iteration=progress.get("iteration"),
+        rewards=tuple((entry["name"], entry["role"], entry["mean"]) for entry in rewards if "mean" in entry),
+    )
 
 
 def observe(number: int, children: Children) -> Attempt:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from g2rpo_operator.observe import child_job_of, owner_of, part_of, pod_of
-from g2rpo_operator.world import KINDS, Children, Key, Kind
+from g2rpo_operator.observe import child_job_of, owner_of, part_of, pod_of, summary_of
+from g2rpo_operator.world import KINDS, Children, Key, Kind, Summary
 
 Manifest = dict[str, Any]
 RECORDS: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
@@ -41,6 +41,8 @@ class Entry:
     """uid of that job."""
     content: Any
     """A record; a job's manifest as JSON text, which takes a tenth of the memory of a dictionary."""
+    summary: Summary | None = None
+    """Of a job."""
 
 
 @dataclass
@@ -69,13 +71,14 @@ class Store:
         if old is not None and old.version >= version:
             old.watched = max(old.watched, version if watched else 0)
             return None
-        content = _plain_text(manifest) if kind == "G2RPOJob" else RECORDS[kind](manifest)
         seen = version if watched else (old.watched if old else 0)
-        self._entries[kind][uid] = Entry(version, seen, key, owner, content)
         if kind == "G2RPOJob":
+            entry = Entry(version, seen, key, owner, _plain_text(manifest), summary_of(manifest))
             self._jobs[key] = uid
         else:
+            entry = Entry(version, seen, key, owner, RECORDS[kind](manifest))
             self._children[owner].add((kind, uid))
+        self._entries[kind][uid] = entry
         return key
 
     def drop(self, kind: Kind, uid: str) -> Key | None:
@@ -132,6 +135,11 @@ class Store:
     def keys(self) -> list[Key]:
         """Every job."""
         return list(self._jobs)
+
+    def summaries(self) -> list[Summary]:
+        """What metrics tell of every job."""
+        jobs = self._entries["G2RPOJob"]
+        return [summary for uid in self._jobs.values() if (summary := jobs[uid].summary) is not None]
 
     def _remember_gone(self, uid: str) -> None:
         self._gone[uid] = None

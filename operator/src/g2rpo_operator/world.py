@@ -11,7 +11,7 @@ from typing import Literal
 
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import ProgressReport
-from g2rpo_api.status import JobStatus
+from g2rpo_api.status import JobStatus, Phase
 
 Key = tuple[str, str]
 """Namespace and name of a job."""
@@ -172,6 +172,21 @@ class View:
     def image(self) -> str:
         """Trainer image of an attempt that begins now."""
         return self.job.spec.image or self.default_image
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What metrics tell of a job."""
+
+    namespace: str
+    name: str
+    phase: Phase
+    attempt: int
+    image: str
+    gpu_seconds: float
+    iteration: int | None
+    rewards: tuple[tuple[str, str, float], ...]
+    """Name, role and mean."""
 
 
 @dataclass(frozen=True)

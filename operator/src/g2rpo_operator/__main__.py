@@ -1,0 +1,209 @@
+"""`python -m g2rpo_operator`: settings from the environment, then everything that runs side by side.
+
+The composition root: the only place that knows all parts. It ends with 0 on SIGTERM, with 2 for settings
+that cannot be right, with 1 for anything else, after which Kubernetes starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import aiohttp
+import kopf
+
+from g2rpo_operator import handlers
+from g2rpo_operator.cluster import Cluster
+from g2rpo_operator.errors import ClusterError
+from g2rpo_operator.fetch import PodFetch, ProxyFetch
+from g2rpo_operator.health import LoopLag, health_checks, ready_checks
+from g2rpo_operator.leader import Alone, Leader, Terms, new_identity
+from g2rpo_operator.logs import log_to_stderr
+from g2rpo_operator.metrics import Metrics
+from g2rpo_operator.progress import Board, Fetch, Poller
+from g2rpo_operator.reconcile import Reconciler
+from g2rpo_operator.resync import Resync
+from g2rpo_operator.server import serving
+from g2rpo_operator.settings import Settings, SettingsError
+from g2rpo_operator.store import Store
+from g2rpo_operator.workqueue import Run, WorkQueue
+from g2rpo_operator.world import KINDS, Summary
+
+logger = logging.getLogger("g2rpo_operator")
+
+DRAIN_SECONDS = 5.0
+"""How long looks under way may take when the operator is asked to end."""
+RETRY_SECONDS = 2.0
+
+
+@dataclass
+class Operator:
+    """One replica: what it knows, and the parts that act on it."""
+
+    settings: Settings
+    metrics: Metrics
+    store: Store
+    board: Board
+    queue: WorkQueue
+    resync: Resync
+    poller: Poller
+    election: Leader | Alone
+    lag: LoopLag
+
+    async def lead(self) -> None:
+        """While this replica is the leader: list everything, then let the queue run; list again from time to time."""
+        while True:
+            await self.election.leading.wait()
+            await self._listed(wake_all=True)
+            if self.election.leading.is_set():
+                self.queue.resume()
+            while self.election.leading.is_set():
+                await asyncio.sleep(self.settings.resync_seconds)
+                await self._listed(wake_all=False)
+
+    async def _listed(self, *, wake_all: bool) -> None:
+        """A complete list, as soon as the API server gives one."""
+        while True:
+            try:
+                return await self.resync.run_once(wake_all=wake_all)
+            except ClusterError as error:
+                logger.warning("cannot list: %s; again in %g s", error, RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def poll(self) -> None:
+        """Ask trainers for their progress, as long as this replica is the leader."""
+        while True:
+            await self.election.leading.wait()
+            began = time.monotonic()
+            await self.poller.round()
+            await asyncio.sleep(max(0.0, self.settings.progress_interval_seconds - (time.monotonic() - began)))
+
+    def started(self) -> None:
+        """This replica is the leader now; `lead` goes on from here."""
+        self.metrics.leader.set(1)
+
+    def stopped(self) -> None:
+        """It is not any more: nothing is written from this moment on."""
+        self.metrics.leader.set(0)
+        self.queue.pause()
+
+    async def run(self) -> None:
+        """Until SIGTERM."""
+        stop = asyncio.Event()
+        namespaces = self.settings.namespaces
+        watch = kopf.operator(
+            registry=handlers.registry(self.store, self.queue.wake),
+            settings=handlers.operator_settings(self.settings),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=stop,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(part()) for part in (self.lead, self.poll, self.lag.run)]
+            election = tasks.create_task(self.election.run())
+            await watch  # kopf takes the signals
+            await self.queue.drain(DRAIN_SECONDS)
+            for task in (*background, election):
+                task.cancel()
+
+
+async def assemble(settings: Settings, stack: AsyncExitStack) -> Operator:
+    """Every part, connected."""
+    store, board = Store(), Board()
+    operator: Operator
+
+    def jobs() -> list[Summary]:
+        return store.summaries() if operator.election.leading.is_set() else []
+
+    metrics = Metrics(jobs)
+    identity = new_identity(settings.pod_name)
+    cluster = await stack.enter_async_context(
+        Cluster.connect(
+            settings.kubeconfig,
+            settings.request_timeout_seconds,
+            settings.connections,
+            count=metrics.count_request,
+            instance=identity,
+        )
+    )
+    reconciler = Reconciler(cluster, store, board, settings, metrics, lambda: datetime.now(UTC))
+    queue = WorkQueue(reconciler.look, settings.workers, lambda run: count(metrics, run))
+    resync = Resync(cluster, store, settings.namespaces, queue.wake, time.monotonic)
+    fetch = await fetcher(settings, cluster, stack)
+    poller = Poller(cluster, board, fetch, queue.wake, metrics, time.monotonic)
+    election = elect(settings, cluster, identity, lambda: operator.started(), lambda: operator.stopped())
+    operator = Operator(settings, metrics, store, board, queue, resync, poller, election, LoopLag(time.monotonic))
+    return operator
+
+
+def elect(
+    settings: Settings, cluster: Cluster, identity: str, started: Callable[[], None], stopped: Callable[[], None]
+) -> Leader | Alone:
+    """The election, where there is one."""
+    if not settings.leader_election:
+        return Alone(started, stopped)
+    terms = Terms(
+        settings.election_namespace,
+        settings.lease_name,
+        identity,
+        settings.lease_duration_seconds,
+        settings.lease_renew_deadline_seconds,
+        settings.lease_retry_seconds,
+    )
+    return Leader(cluster, terms, started, stopped)
+
+
+def count(metrics: Metrics, run: Run) -> None:
+    """A look has ended."""
+    metrics.count_look(run.waited_seconds, run.took_seconds, run.error)
+
+
+async def fetcher(settings: Settings, cluster: Cluster, stack: AsyncExitStack) -> Fetch:
+    """The way to trainers."""
+    if settings.progress_via == "APIServer":
+        return ProxyFetch(cluster)
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    return PodFetch(session, settings.progress_timeout_seconds)
+
+
+async def run(settings: Settings) -> None:
+    """One replica, until SIGTERM."""
+    async with AsyncExitStack() as stack:
+        operator = await assemble(settings, stack)
+        metrics, queue, resync = operator.metrics, operator.queue, operator.resync
+        metrics.queue_depth.set_function(lambda: queue.depth)
+        metrics.queue_stuck_seconds.set_function(lambda: max(queue.in_flight.values(), default=0.0))
+        for kind in KINDS:
+            metrics.watch_silent_seconds.labels(kind).set_function(partial(resync.silent_seconds, kind))
+        health = health_checks(queue, resync, operator.lag)
+        ready = ready_checks(resync, operator.election)
+        port = await stack.enter_async_context(serving(settings.port, metrics, health, ready))
+        logger.info("metrics and health on port %d; %s", port, ", ".join(settings.namespaces) or "all namespaces")
+        await operator.run()
+
+
+def main() -> int:
+    """The process's exit code."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    log_to_stderr(settings.log_format, settings.log_level)
+    if settings.kubeconfig is not None:
+        os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # for kopf, which reads nothing else
+    asyncio.run(run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
