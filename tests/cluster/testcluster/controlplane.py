@@ -211,6 +211,8 @@ class ControlPlane:
         """Requests so far, oldest first, of one user or of all; a watch has two (its start and its end)."""
         with self.audit_log.open() as lines:
             for line in lines:
+                if not line.endswith("\n"):
+                    return  # the server is writing it just now
                 event = json.loads(line)
                 if user is None or event["user"]["username"] == user:
                     yield event
