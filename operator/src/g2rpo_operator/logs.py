@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Literal
 
 NOISY = ("aiohttp.access", "asyncio", "kopf")
 """Loggers that tell only what goes wrong, unless everything is wanted."""
@@ -70,9 +70,9 @@ class TextLines(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def set_up(kind: Literal["json", "text"], level: str, stream: TextIO = sys.stderr) -> None:
-    """Send all logging, warnings included, to the stream."""
-    handler = logging.StreamHandler(stream)
+def log_to_stderr(kind: Literal["json", "text"], level: str) -> None:
+    """Send all logging, warnings included, to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if kind == "json" else TextLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -87,7 +87,9 @@ class Settings(BaseModel):
     """How long a leader acts that cannot renew its lease; less than the duration."""
     lease_retry_seconds: Seconds = 2.0
     """Pause between renewals; less than half the deadline."""
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    host: str = ""
+    """Address to listen on for scrapes and probes; all of them when empty."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port of /metrics, /healthz and /readyz; 0 takes a free one."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object per line, or lines for people."""
@@ -120,9 +122,10 @@ class Settings(BaseModel):
         Raises:
             SettingsError: unknown variables, values that are not allowed or do not go together.
         """
-        problems = list(_unknown(environment))
+        meant = dict(_without_service_links(environment))
+        problems = list(_unknown(meant))
         names = {variable(name): name for name in cls.model_fields}
-        given = {names[key]: value for key, value in environment.items() if key in names and value}
+        given = {names[key]: value for key, value in meant.items() if key in names and value}
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -166,19 +169,20 @@ def _meaning(name: str) -> str:
 
 def _unknown(environment: Mapping[str, str]) -> Iterator[SpecProblem]:
     known = [variable(name) for name in Settings.model_fields]
-    links = _service_links(environment)
     for key, value in environment.items():
-        if key.startswith(PREFIX) and key not in known and not key.startswith(links):
+        if key.startswith(PREFIX) and key not in known:
             near = nearest(key.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in known])
             hint = f"did you mean {PREFIX}{near}?" if near and PREFIX + near in known else "remove it"
             yield SpecProblem(key, show(value), f"the variables {', '.join(known)}", hint)
 
 
-def _service_links(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Beginnings of variables by which Kubernetes tells pods of a Service that happens to be named like us."""
+def _without_service_links(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The variables but for those by which Kubernetes tells pods of a Service that happens to be named like us."""
     hosts = [key for key in environment if key.startswith(PREFIX) and key.endswith("_SERVICE_HOST")]
-    services = [host.removesuffix("SERVICE_HOST") for host in hosts]
-    return tuple(service + part for service in services for part in ("SERVICE_", "PORT"))
+    links = tuple(host.removesuffix("SERVICE_HOST") + part for host in hosts for part in ("SERVICE_", "PORT_"))
+    for key, value in environment.items():
+        if not key.startswith(links) and not (key.endswith("_PORT") and "://" in value):
+            yield key, value
 
 
 def _refused(error: ValidationError) -> Iterator[SpecProblem]:
