@@ -26,7 +26,7 @@ from g2rpo_operator.errors import ClusterError
 from g2rpo_operator.fetch import PodFetch, ProxyFetch
 from g2rpo_operator.health import LoopLag, health_checks, ready_checks
 from g2rpo_operator.leader import Alone, Leader, Terms, new_identity
-from g2rpo_operator.logs import log_to_stderr
+from g2rpo_operator.logs import set_up
 from g2rpo_operator.metrics import Metrics
 from g2rpo_operator.progress import Board, Fetch, Poller
 from g2rpo_operator.reconcile import Reconciler
@@ -186,7 +186,7 @@ async def run(settings: Settings) -> None:
             metrics.watch_silent_seconds.labels(kind).set_function(partial(resync.silent_seconds, kind))
         health = health_checks(queue, resync, operator.lag)
         ready = ready_checks(resync, operator.election)
-        port = await stack.enter_async_context(serving(settings.port, metrics, health, ready))
+        port = await stack.enter_async_context(serving(settings.host, settings.port, metrics, health, ready))
         logger.info("metrics and health on port %d; %s", port, ", ".join(settings.namespaces) or "all namespaces")
         await operator.run()
 
@@ -198,7 +198,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    log_to_stderr(settings.log_format, settings.log_level)
+    set_up(settings.log_format, settings.log_level)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # for kopf, which reads nothing else
     asyncio.run(run(settings))

@@ -70,7 +70,7 @@ class TextLines(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def log_to_stderr(kind: Literal["json", "text"], level: str) -> None:
+def set_up(kind: Literal["json", "text"], level: str) -> None:
     """Send all logging, warnings included, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if kind == "json" else TextLines())

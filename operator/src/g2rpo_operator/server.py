@@ -20,9 +20,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(
-    port: int, metrics: Metrics, health: Mapping[str, Check], ready: Mapping[str, Check]
+    host: str, port: int, metrics: Metrics, health: Mapping[str, Check], ready: Mapping[str, Check]
 ) -> AsyncIterator[int]:
     """Answer /metrics, /healthz and /readyz within; yields the port that is listened on.
+
+    Args:
+        host: address; all of them when empty.
+        port: 0 takes a free one.
+        metrics: what a scrape gets.
+        health: of a replica that fails one of these, nothing good is to be expected: it is started again.
+        ready: whether it could take over.
 
     Raises:
         OSError: the port is taken.
@@ -39,7 +46,7 @@ async def serving(
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, None, port).start()
+        await web.TCPSite(runner, host or None, port).start()
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
