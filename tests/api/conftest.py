@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.parse import parse_job
+from testapi.examples import put
 
 Data = dict[str, Any]
 
@@ -36,22 +36,6 @@ REQUIRED: Data = {
 def required() -> Data:
     """A valid job of required keys only, to be changed at will."""
     return copy.deepcopy(REQUIRED)
-
-
-def put(data: Any, path: str, value: Any) -> None:
-    """Set spec.rewards.0.name and the like, making mappings and lists of one item on the way."""
-    parts: list[str | int] = [int(part) if part.isdigit() else part for part in path.split(".")]
-    for part, following in pairwise(parts):
-        empty: Any = [] if isinstance(following, int) else {}
-        if isinstance(part, int) and part == len(data):
-            data.append(empty)
-        elif isinstance(part, str) and not data.get(part):
-            data[part] = empty
-        data = data[part]
-    if isinstance(data, list) and parts[-1] == len(data):
-        data.append(value)
-    else:
-        data[parts[-1]] = value
 
 
 @pytest.fixture

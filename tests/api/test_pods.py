@@ -14,20 +14,12 @@ from kubernetes.utils.quantity import parse_quantity
 from g2rpo_api.contract import CACHE_DIR, CONFIG_DIR, RESERVED_ENV, RUNS_DIR
 from g2rpo_api.errors import SpecProblem
 from g2rpo_api.parse import parse_job
-from g2rpo_api.pods import ResourcesSpec, RunsVolume, Volume
+from g2rpo_api.pods import ResourcesSpec, RunsVolume
+from testapi.examples import RUNS_SOURCES, SOURCES
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
 Make = Callable[[dict[str, Any]], dict[str, Any]]
 W = "spec.workers"
-SOURCES: dict[str, dict[str, Any]] = {
-    "persistentVolumeClaim": {"claimName": "data"},
-    "secret": {"secretName": "token"},
-    "configMap": {"name": "prompts"},
-    "emptyDir": {},
-    "hostPath": {"path": "/mnt/data"},
-    "nfs": {"server": "nas", "path": "/export"},
-}
-KINDS_OF_RUNS = ("persistentVolumeClaim", "nfs", "hostPath", "emptyDir")
 
 
 def keys_of(problems: list[SpecProblem]) -> list[str]:
@@ -113,7 +105,7 @@ def test_a_volume_has_one_source(source: str, problems_of: Find) -> None:
     assert problems_of({f"{W}.volumes": [one]}) == []
     for other in SOURCES:
         if other != source:
-            later = max(source, other, key=list(Volume.model_json_schema()["properties"]).index)
+            later = max(source, other, key=list(SOURCES).index)
             found = problems_of({f"{W}.volumes": [{**one, other: SOURCES[other]}]})
             assert keys_of(found) == [f"{W}.volumes[0].{later}"]
 
@@ -123,10 +115,10 @@ def test_a_volume_without_a_source_is_none(problems_of: Find) -> None:
     assert (problem.key, problem.found) == (f"{W}.volumes[0]", '"none of them"')
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_RUNS)
+@pytest.mark.parametrize("kind", RUNS_SOURCES)
 def test_runs_are_kept_in_one_place_at_most(kind: str, problems_of: Find) -> None:
     assert problems_of({"spec.storage.runs": {kind: SOURCES[kind], "subPath": "team/runs"}}) == []
-    for other in KINDS_OF_RUNS[: KINDS_OF_RUNS.index(kind)]:
+    for other in RUNS_SOURCES[: RUNS_SOURCES.index(kind)]:
         found = problems_of({"spec.storage.runs": {kind: SOURCES[kind], other: SOURCES[other]}})
         assert keys_of(found) == [f"spec.storage.runs.{kind}"]
         assert found[0].hint == "remove one of them"
@@ -136,7 +128,7 @@ def test_only_some_runs_outlive_their_pods() -> None:
     assert not RunsVolume().lasting
     lasting = {
         kind: RunsVolume.model_validate({kind: SOURCES[kind]}, by_alias=True, by_name=False).lasting
-        for kind in KINDS_OF_RUNS
+        for kind in RUNS_SOURCES
     }
     assert lasting == {"persistentVolumeClaim": True, "nfs": True, "hostPath": True, "emptyDir": False}
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from g2rpo_api.contract import MAX_PROGRESS_BYTES, MAX_TERMINATION_BYTES
-from g2rpo_api.progress import MAX_CURVE_POINTS, MAX_REWARDS, ProgressReport, TerminationReport
+from g2rpo_api.progress import MAX_CURVE_POINTS, ProgressReport, TerminationReport
+from g2rpo_api.training import MAX_REWARDS
 
 SMALLEST: dict[str, Any] = {
     "job": "flux",

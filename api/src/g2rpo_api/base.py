@@ -105,13 +105,12 @@ class Model(BaseModel):
     """What `faults` checks, for the API server; also what may change."""
 
     null_is_unset: ClassVar[frozenset[str]]
-    """Keys, in both spellings, whose null counts as left out."""
+    """YAML keys whose null counts as left out."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Find the keys whose null counts as left out."""
-        fields = {name: info for name, info in cls.model_fields.items() if _drops_null(info)}
-        cls.null_is_unset = frozenset(fields) | {info.alias or name for name, info in fields.items()}
+        cls.null_is_unset = frozenset(info.alias or "" for info in cls.model_fields.values() if _drops_null(info))
 
     def faults(self) -> Iterator[Fault]:
         """What else is wrong between the fields of this model (not inside them)."""

@@ -11,12 +11,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from g2rpo_api.base import Count, Items, Model, NonNegativeFloat, Positive, Text
+from g2rpo_api.training import MAX_REWARDS as MAX_REWARDS
 from g2rpo_api.training import Role
 
 RunPhase = Literal["Starting", "Training", "Evaluating", "Finished"]
 StopReason = Literal["Requested", "Budget", "Target", "Plateau", "Collapse", "RewardHacking"]
 MAX_CURVE_POINTS = 64
-MAX_REWARDS = 16
 UnixSeconds = Annotated[float, Field(ge=0, lt=2**32)]
 """A moment before the year 2106."""
 

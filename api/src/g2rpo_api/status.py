@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from g2rpo_api.base import Count, Items, Model, NonNegativeFloat
-from g2rpo_api.progress import MAX_CURVE_POINTS, MAX_REWARDS, CurvePoint, RewardReport, RunPhase
-from g2rpo_api.training import Seed
+from g2rpo_api.progress import MAX_CURVE_POINTS, CurvePoint, RewardReport, RunPhase
+from g2rpo_api.training import MAX_REWARDS, Seed
 
 Phase = Literal[
     "Pending",

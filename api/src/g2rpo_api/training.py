@@ -39,6 +39,7 @@ BUILTIN = "builtin:"
 """Prefix of paths that name something shipped with the trainer."""
 BUILTIN_MODELS = ("builtin:miniature",)
 BUILTIN_PROMPTS = ("builtin:numbers", "builtin:numbers-heldout")
+MAX_REWARDS = 16
 PROMPT_SUFFIXES = (".txt", ".jsonl")
 
 
@@ -66,7 +67,7 @@ class LoRASettings(Model):
     """Rank of the adapters. Higher learns more and takes more memory; 16 to 64 is usual."""
     alpha: PositiveFloat = 64.0
     """Scale: the adapter's output is multiplied by alpha / rank. Twice the rank is usual."""
-    target_modules: Annotated[Items[Text], Field(min_length=1)] | None = None
+    target_modules: Annotated[Items[Text], Field(min_length=1, max_length=64)] | None = None
     """Names of the layers that get adapters; the attention projections of the family when empty."""
 
 
@@ -292,7 +293,7 @@ class TrainingSpec(Model):
     """How pictures are generated."""
     algorithm: AlgorithmSpec
     """The algorithm."""
-    rewards: Annotated[Items[RewardSpec], Field(min_length=1)]
+    rewards: Annotated[Items[RewardSpec], Field(min_length=1, max_length=MAX_REWARDS)]
     """The rewards; at least one with role Train."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """The optimizer."""

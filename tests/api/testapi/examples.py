@@ -1,0 +1,220 @@
+"""Valid jobs of every shape, made from the models: every union, every optional key, values from end to end.
+
+Who calls this: the tests that ask two judges about the same job.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
+from random import Random
+from typing import Any, get_args
+
+from g2rpo_api.base import Model, Union, camel
+from g2rpo_api.job import JobSpec
+from g2rpo_api.parse import job_schema
+from g2rpo_api.schema import Schema, child
+
+Data = dict[str, Any]
+Loc = tuple[str | int, ...]
+
+TEXTS: Mapping[str | None, tuple[Any, ...]] = {
+    None: ("a", "ü b", "x" * 40, "日本"),
+    r"^[a-z][a-z0-9-]*$": ("a", "ocr-2", "b" * 63),
+    r"^[^ \t\n\f\r]+$": ("g2rpo/trainer:1", "host:5000/a@sha256:0", "i" * 512),
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": ("a", "data-1", "0", "v" * 40),
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("a", "my.secret-1", "n" * 253),
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$": ("nvidia.com/gpu", "cpu"),
+    r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$": ("500m", "16Gi", ".5", "1e3", 8, 0),
+    r"^/[^:]*$": ("/data", "/a/b c", "/ü"),
+    r"^[^/].*$": ("team/runs", "a"),
+    r"^[-._a-zA-Z0-9]+$": ("token", "a.b_C-1"),
+    r"^[A-Za-z_][A-Za-z0-9_]*$": ("HF_TOKEN", "_a", "NCCL_DEBUG"),
+}  # fmt: skip
+"""Texts that match a pattern; a new pattern wants a line here."""
+PATHS = {
+    ("training", "model", "path"): ("builtin:miniature", "org/model", "./sd3"),
+    ("training", "prompts", "path"): ("builtin:numbers", "a.txt", "/data/ü b.jsonl"),
+    ("training", "evaluation", "promptsPath"): ("builtin:numbers-heldout", "b.txt"),
+}
+SOURCES: dict[str, Data] = {
+    "persistentVolumeClaim": {"claimName": "data"},
+    "secret": {"secretName": "token"},
+    "configMap": {"name": "prompts"},
+    "emptyDir": {},
+    "hostPath": {"path": "/mnt/data"},
+    "nfs": {"server": "nas", "path": "/export"},
+}
+"""Sources of volumes, each as it may be written."""
+RUNS_SOURCES = ("persistentVolumeClaim", "nfs", "hostPath", "emptyDir")
+"""Those that may hold run folders."""
+FREE_KEYS = ("cpu", "memory", "example.com/Team_1", "a")
+EXTREME = 0.3
+"""Share of numbers that are as small or as large as they may be."""
+
+
+@cache
+def schema_at(at: Loc) -> Schema:
+    """Schema of a key of a spec."""
+    return child(job_schema(), ("spec", *at))
+
+
+def model_in(annotation: Any) -> type[Model] | None:
+    """The model inside `X | None`, `tuple[X, ...]`, `Annotated[X, ...]` and so on."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return annotation
+    return next(filter(None, map(model_in, get_args(annotation))), None)
+
+
+class Maker:
+    """Makes specs by chance."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+
+    def spec(self) -> Data:
+        """A valid spec."""
+        made = self.mapping(JobSpec, ())
+        self.agree(made)
+        return made
+
+    def mapping(self, model: type[Model], at: Loc) -> Data:
+        """A mapping of a model's keys: the needed ones, and some of the others."""
+        share = self.random.choice((0.1, 0.5, 0.9))
+        unwanted = self.unwanted(model)
+        made: Data = {}
+        if issubclass(model, Union):
+            made["type"] = self.random.choice(list(model.members))
+            named = model.members[made["type"]]
+            unwanted = {name for name in model.members.values() if name not in (None, named)}
+        for name, info in model.model_fields.items():
+            key, one_of = camel(name), name in model.exactly_one
+            wanted = info.is_required() or one_of or self.random.random() < share
+            if name not in unwanted and wanted and key not in made:
+                empty = not info.is_required() and not one_of and self.random.random() < 0.05
+                made[key] = None if empty else self.value(model_in(info.annotation), (*at, key))
+        return made
+
+    def unwanted(self, model: type[Model]) -> set[str]:
+        """Fields beside the chosen one of those that exclude each other."""
+        choices = model.exactly_one or model.at_most_one
+        return set(choices) - {self.random.choice(choices)} if choices else set()
+
+    def value(self, model: type[Model] | None, at: Loc) -> Any:
+        """A value for a key."""
+        node = schema_at(at)
+        if node.get("type") == "array":
+            least, most = node.get("minItems", 0), node.get("maxItems", 4)
+            return [self.value(model, (*at, 0)) for _ in range(self.random.randint(least, min(most, least + 3)))]
+        if node.get("type") == "object" and model is not None:
+            return self.mapping(model, at)
+        return self.plain(node, at)
+
+    def plain(self, node: Schema, at: Loc) -> Any:
+        """A value that is no model."""
+        if "enum" in node:
+            return self.random.choice(node["enum"])
+        if node["type"] == "boolean":
+            return self.random.random() < 0.5
+        if node["type"] in ("integer", "number"):
+            return self.number(node)
+        if node["type"] == "object":
+            return self.free(node, at)
+        found = PATHS.get(at) or [text for text in TEXTS[node.get("pattern")] if self.fits(text, node)]
+        return self.random.choice(found)
+
+    @staticmethod
+    def fits(text: Any, node: Schema) -> bool:
+        return len(str(text)) <= node.get("maxLength", 1000)
+
+    def number(self, node: Schema) -> float:
+        """A number in its range, ends included."""
+        whole = node["type"] == "integer"
+        least = node.get("minimum", node.get("exclusiveMinimum"))
+        most = node.get("maximum", node.get("exclusiveMaximum", least + 1000))
+        if self.random.random() < EXTREME:
+            ends = [node[end] for end in ("minimum", "maximum") if end in node]
+            return self.random.choice(ends or [least + 1e-9])
+        if whole:
+            value = self.random.randint(least, min(most, least + 40))
+            return float(value) if self.random.random() < 0.1 else value
+        return least + (most - least) * self.random.choice((1e-6, 0.25, 0.5, 0.999))
+
+    def free(self, node: Schema, at: Loc) -> Data:
+        """A mapping with free keys."""
+        if node.get("additionalProperties") is True:
+            return {"nodeAffinity": {"anything": [1, {"a": None}]}}
+        keys = self.random.sample(FREE_KEYS, self.random.randint(0, 3))
+        return {key: self.value(None, (*at, key)) for key in keys}
+
+    def agree(self, spec: Data) -> None:
+        """Make values go together that are right alone."""
+        workers, training = spec.get("workers") or {}, spec["training"]
+        self.agree_workers(workers)
+        nodes, processes = workers.get("nodes"), workers.get("processesPerNode")
+        ranks = int(1 if nodes is None else nodes) * int(1 if processes is None else processes)
+        training["prompts"]["perIteration"] = ranks * self.random.randint(1, 3)
+        self.agree_steps(training)
+        names = iter(range(100))
+        for reward in training["rewards"]:
+            reward["name"] = f"r{next(names)}"
+        training["rewards"][-1]["role"] = self.random.choice(("Train", None))
+
+    def agree_workers(self, workers: Data) -> None:
+        for items, key in (("volumes", "name"), ("env", "name"), ("volumeMounts", "mountPath")):
+            for index, item in enumerate(workers.get(items) or ()):
+                item[key] = f"{'/' if key == 'mountPath' else 'v'}{index}"
+        names = [volume["name"] for volume in workers.get("volumes") or ()]
+        if not names:
+            workers.pop("volumeMounts", None)
+        for mount in workers.get("volumeMounts") or ():
+            mount["name"] = self.random.choice(names)
+        for variable in workers.get("env") or ():
+            if variable.get("valueFrom") is not None:
+                variable.pop("value", None)
+
+    def agree_steps(self, training: Data) -> None:
+        steps, algorithm = self.random.choice((2, 3, 16, 2**31 - 1)), training["algorithm"]
+        training["sampling"]["steps"] = steps
+        first = self.random.randint(0, min(steps - 2, 50))
+        count = self.random.randint(1, min(steps - 1 - first, 50))
+        if algorithm["type"] == "G2RPO":
+            settings = algorithm["g2rpo"] = algorithm.get("g2rpo") or {}
+            settings |= {"firstStochasticStep": first, "stochasticSteps": count}
+        else:
+            settings = algorithm.get("flowGrpo") or {}
+        if settings.get("window") is not None:
+            settings["window"]["size"] = min(steps - 1, 4)
+        if training["model"]["train"]["type"] == "Full":
+            settings.pop("klBeta", None)
+        noise = settings.get("noise") or {}
+        if noise.get("law") == "CPS":
+            noise["eta"] = self.random.choice((1, 1.0, 0.5, None))
+
+
+def put(data: Any, path: str, value: Any) -> None:
+    """Set spec.rewards.0.name and the like, making mappings and lists of one item on the way."""
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part, following in pairwise(parts):
+        empty: Any = [] if isinstance(following, int) else {}
+        if isinstance(part, int) and part == len(data):
+            data.append(empty)
+        elif isinstance(part, str) and not data.get(part):
+            data[part] = empty
+        data = data[part]
+    if isinstance(data, list) and parts[-1] == len(data):
+        data.append(value)
+    else:
+        data[parts[-1]] = value
+
+
+def job_of(spec: Data, name: str = "job") -> Data:
+    """The manifest of a job with a spec of its own."""
+    return {
+        "apiVersion": "g2rpo.dev/v1alpha1",
+        "kind": "G2RPOJob",
+        "metadata": {"name": name},
+        "spec": copy.deepcopy(spec),
+    }
