@@ -32,9 +32,15 @@ LONGEST_BACKOFF_SECONDS = 30.0
 def registry(store: Store, wake: Callable[[Key], None]) -> kopf.OperatorRegistry:
     """Handlers of every kind that is watched."""
     handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers, id="login")(_login)
     for kind, (group, version, plural) in WATCHED.items():
         kopf.on.event(group, version, plural, registry=handlers, id=f"watch-{plural}")(_handler(kind, store, wake))
     return handlers
+
+
+async def _login(**known: Any) -> kopf.ConnectionInfo | None:
+    """As the pod's own account, or as kubectl would."""
+    return kopf.login_with_service_account(**known) or kopf.login_with_kubeconfig(**known)
 
 
 def _handler(kind: Kind, store: Store, wake: Callable[[Key], None]) -> Any:
