@@ -50,7 +50,7 @@ class Metrics:
             "Time from the end of an attempt to all pods of the next running.",
             START_SECONDS,
         )
-        self._restarts = self._counter("restarts", "Attempts that did not succeed, by cause.", ("reason",))
+        self._restarts = self._counter("restarts", "Attempts that were followed by another, by cause.", ("reason",))
         self._polls = self._counter("progress_polls", "Questions to trainers about their progress.", ("result",))
         self.leader = self._gauge("leader", "Whether this replica acts.")
         self.queue_depth = self._gauge("queue_depth", "Jobs that wait to be looked at.")
@@ -88,7 +88,7 @@ class Metrics:
     def observe_change(self, before: JobStatus, after: JobStatus, now: datetime) -> None:
         """A status was written."""
         failure = after.last_failure
-        if failure is not None and failure != before.last_failure:
+        if failure is not None and after.restarts + after.disruptions > before.restarts + before.disruptions:
             self._restarts.labels(failure.reason).inc()
         if after.is_true("Running") and not before.is_true("Running"):
             if after.attempt == 1 and after.start_time is not None:
@@ -112,6 +112,7 @@ class JobSeries(Collector):
         """All of them as they are now."""
         names = ["namespace", "name"]
         info = InfoMetricFamily("g2rpo_job", "A job.", labels=names)
+        # Not the other phases with 0: of ten thousand jobs they would be most of what is scraped.
         phase = GaugeMetricFamily("g2rpo_job_phase", "1 for the phase that a job is in.", labels=[*names, "phase"])
         reward = GaugeMetricFamily("g2rpo_job_reward", "Mean of a reward.", labels=[*names, "reward", "role"])
         iteration = GaugeMetricFamily("g2rpo_job_iteration", "Iteration that was finished last.", labels=names)
@@ -121,8 +122,7 @@ class JobSeries(Collector):
             place = [job.namespace, job.name]
             counts[job.phase] += 1
             info.add_metric(place, {"attempt": str(job.attempt), "image": job.image})
-            for candidate in PHASES:
-                phase.add_metric([*place, candidate], float(candidate == job.phase))
+            phase.add_metric([*place, job.phase], 1)
             gpu.add_metric(place, job.gpu_seconds)
             if job.iteration is not None:
                 iteration.add_metric(place, job.iteration)
