@@ -168,6 +168,13 @@ def test_the_earliest_of_several_times_counts() -> None:
     assert decide(view(both, progress=report(beat=150))).look_again_seconds == 30
 
 
+def test_a_limit_that_begins_with_a_look_is_timed_by_the_same_look() -> None:
+    starting = status(condition("Running", "False", "ContainersStarting"))
+    pulling = attempt_of(pod(0, phase="Pending"), pod(1, phase="Pending"))
+    decision = decide(view(job(policy={"startTimeoutSeconds": 300}), status=starting, attempt=pulling, now=200))
+    assert (decision.status.scheduled_time, decision.look_again_seconds) == (time(200), 300)
+
+
 def test_old_attempts_go_while_the_new_one_runs() -> None:
     kept = [child(number, failed=True) for number in (1, 2, 3)]
     now = attempt_of(pod(0, 4), pod(1, 4), number=4, older_jobs=tuple(kept))

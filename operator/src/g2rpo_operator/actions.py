@@ -158,8 +158,9 @@ def follow(view: View) -> Decision:
     status = with_condition(_timed(view, seen), "Running", seen.running, seen.reason, seen.message, view.now)
     config = view.attempt.config_map
     stop = view.job.spec.stop and config is not None and not config.stop
+    then = replace(view, status=status)  # a time limit may begin with this very look
     look = _soonest(
-        deadline_left_seconds(view), start_left_seconds(view), silence_left_seconds(view), cleanup.patience(view)
+        deadline_left_seconds(then), start_left_seconds(then), silence_left_seconds(then), cleanup.patience(then)
     )
     return Decision(status, delete=cleanup.older(view), request_stop=stop, look_again_seconds=look)
 
