@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help quickstart showcase miniature bench test cluster check check-format check-lint check-types check-arrows check-pins \
-        format pins clean trainer-venv dev-venv
+        check-generated generate format pins clean trainer-venv dev-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
 ROOT := $(shell cd "$$(dirname "$(strip $(MAKEFILE_LIST))")" && pwd -P)
@@ -36,7 +36,7 @@ test: dev-venv  ## all tests
 cluster: dev-venv  ## a real Kubernetes control plane with fake GPU nodes, to play with until Ctrl-C
 	@PYTHONPATH=tests/cluster exec .venv/bin/python -m testcluster up $(ARGS)
 
-check: check-format check-lint check-types check-arrows check-pins  ## format, lint, types, imports between modules, pins
+check: check-format check-lint check-types check-arrows check-generated check-pins  ## format, lint, types, imports, generated files, pins
 
 check-format: dev-venv
 	@.venv/bin/ruff format --check --diff
@@ -52,6 +52,12 @@ check-arrows: dev-venv
 
 check-pins:
 	@requirements/compile.sh check
+
+check-generated: dev-venv
+	@.venv/bin/python -m g2rpo_api.generate --check
+
+generate: dev-venv  ## write manifests/ and docs/reference.md from the models in api/
+	@.venv/bin/python -m g2rpo_api.generate
 
 format: dev-venv  ## format the sources and mend what the linter can
 	@.venv/bin/ruff format

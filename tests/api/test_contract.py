@@ -19,6 +19,7 @@ def test_exit_codes() -> None:
         "REWARD_FAILED": 4,
         "DIVERGED": 5,
         "STORAGE": 6,
+        "PEER_LOST": 7,
         "CHECKPOINTED": 75,
     }
 

@@ -142,7 +142,12 @@ def test_mistakes_in_words(changes: dict[str, Any], expected: SpecProblem, probl
         ({f"{T}.optimizer.betas": [0.9, 2]}, f"{T}.optimizer.betas[1]", "at least 0 and below 1", "running mean"),
         ({f"{T}.deepspeed.zeroStage": 4}, f"{T}.deepspeed.zeroStage", "at least 0 and at most 3", "splits"),
         ({f"{T}.rewards": []}, f"{T}.rewards", "a list of 1 to 16 items, each a mapping", "role Train"),
-        ({"metadata.name": "My_Job"}, "metadata.name", "at most 48 characters that matches ^[a-z](", "lower-case"),
+        (
+            {"metadata.name": "My_Job"},
+            "metadata.name",
+            "at most 48 characters: lower-case letters and digits",
+            "run folder",
+        ),
         ({f"{T}.sampling.shift": float("nan")}, f"{T}.sampling.shift", "a finite number", "Time shift"),
         ({f"{T}.algorithm.g2rpo.noise.eta": -1}, f"{T}.algorithm.g2rpo.noise.eta", "above 0, or null", "Noise level"),
     ],

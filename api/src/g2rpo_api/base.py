@@ -27,6 +27,8 @@ from pydantic.fields import FieldInfo
 from g2rpo_api.rules import Fault, Loc, Rule, choice_faults, choice_rules, member_rules, repeated_faults
 
 T = TypeVar("T")
+WORDS = "x-words"
+"""Keyword of the JSON schema: a pattern in words."""
 MAX_INT32 = 2**31 - 1
 """Largest integer of most keys, as is usual in Kubernetes."""
 MAX_INT64 = 2**63 - 1
@@ -56,6 +58,19 @@ Positive = Annotated[int, Field(ge=1, le=MAX_INT32), WHOLE]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def spelled(pattern: str, most: int, words: str, **keywords: Any) -> Any:
+    """What a text looks like: as a pattern for machines, in words for people.
+
+    Args:
+        pattern: from ^ to $, in the syntax that Go and Rust share.
+        most: characters.
+        words: what the pattern says.
+        keywords: further keywords of the JSON schema.
+    """
+    return Field(pattern=pattern, max_length=most, json_schema_extra={WORDS: words, **keywords})
+
 
 STRUCTURE_ONLY = "structure only"
 """Validation context that leaves the checks across fields to `all_faults`."""

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     """How a trainer process ends."""
 
     OK = 0
+    """The run is over, at its last iteration or as a rule or a person asked."""
     BUG = 1
     """Anything without a code of its own; the traceback is in the log."""
     INVALID_SPEC = 2
@@ -27,6 +28,8 @@ class ExitCode(IntEnum):
     """Too many consecutive steps with a non-finite loss or gradient."""
     STORAGE = 6
     """The run folder cannot be written: no space, no permission."""
+    PEER_LOST = 7
+    """Another rank is gone, so this one could not go on either: it is never the cause."""
     CHECKPOINTED = 75
     """Stopped by SIGTERM after saving; start again to continue (EX_TEMPFAIL of sysexits.h)."""
 
@@ -34,8 +37,11 @@ class ExitCode(IntEnum):
 DEFAULT_PORT = 9464
 """Port of /metrics, /progress, /healthz and the curve of the trainer."""
 PATH_PROGRESS = "/progress"
+"""A `ProgressReport`: how far the run is, as JSON."""
 PATH_CURVE_CSV = "/curve.csv"
+"""The reward curves so far."""
 PATH_CURVE_SVG = "/curve.svg"
+"""The same as a picture."""
 MAX_PROGRESS_BYTES = 64 * 1024
 """Largest /progress document."""
 MAX_TERMINATION_BYTES = 4096
@@ -96,11 +102,16 @@ RUN_JOB = "job.yaml"
 RUN_METRICS = "metrics.jsonl"
 """One JSON object per iteration."""
 RUN_CURVE_CSV = "curve.csv"
+"""The reward curves."""
 RUN_CURVE_SVG = "curve.svg"
+"""The same as a picture."""
 RUN_SAMPLES = "samples"
 """Folder of probe grids."""
 RUN_CHECKPOINTS = "checkpoints"
+"""Folder of training states, from which a run resumes."""
 RUN_EXPORT = "export"
 """Folder that diffusers loads."""
 RUN_REPORT = "report.html"
+"""Curves, pictures, settings and timing on one page that needs no other file."""
 RUN_LOG = "log.jsonl"
+"""One JSON object per line of the log."""

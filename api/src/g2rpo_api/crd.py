@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from g2rpo_api.base import MAX_INT64
+from g2rpo_api.base import MAX_INT64, WORDS
 from g2rpo_api.contract import GROUP, KIND, PLURAL, VERSION
 from g2rpo_api.errors import show
 from g2rpo_api.parse import job_schema
@@ -128,6 +128,7 @@ def _additional(walk: Walk, _node: Schema, value: bool | Schema) -> Schema:
 KEYWORDS: Mapping[str, Translate] = {
     "$defs": _nothing,
     "title": _nothing,
+    WORDS: _nothing,
     "const": _nothing,  # `resolve` made an enum of it
     "description": _description,
     "type": _type,

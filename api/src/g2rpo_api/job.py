@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from g2rpo_api.base import WHOLE, Count, Items, Model, Positive
+from g2rpo_api.base import WHOLE, Count, Items, Model, Positive, spelled
 from g2rpo_api.pods import (
     Env,
     LabelValues,
@@ -30,6 +30,7 @@ from g2rpo_api.pods import (
 from g2rpo_api.rules import Fault, Rule
 from g2rpo_api.training import TrainingSpec
 
+NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME = 48
 """Longest job name: attempts, pods and services add their suffixes and stay within 63 characters."""
 
@@ -39,8 +40,8 @@ class Metadata(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)]
-    """Name of the job, and of its run folder: lower-case letters, digits and dashes, a letter first."""
+    name: Annotated[str, spelled(NAME, MAX_NAME, "lower-case letters and digits, - inside, a letter first")]
+    """Name of the job, and of its run folder."""
     namespace: str | None = None
     """Namespace on a cluster."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -158,7 +159,7 @@ class PolicySpec(Model):
 class JobSpec(Model):
     """What to train, and on how many processes."""
 
-    image: Annotated[str, Field(max_length=512, pattern=r"^[^ \t\n\f\r]+$")] | None = None
+    image: Annotated[str, spelled(r"^[^ \t\n\f\r]+$", 512, "no spaces")] | None = None
     """Trainer image; the operator's default when empty. A change takes effect at the next attempt."""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When the image is pulled."""

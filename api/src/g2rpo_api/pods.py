@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from g2rpo_api.base import MAX_INT64, WITHOUT_NULLS, Count, Items, Model, Positive, Text, whole
+from g2rpo_api.base import MAX_INT64, WITHOUT_NULLS, Count, Items, Model, Positive, Text, spelled, whole
 from g2rpo_api.contract import CACHE_DIR, CONFIG_DIR, RESERVED_ENV, RESERVED_ENV_PREFIXES, RUNS_DIR
 from g2rpo_api.rules import Fault, Rule
 
@@ -30,15 +30,18 @@ def _text_of_number(value: Any) -> Any:
 
 Quantity = Annotated[
     str,
-    Field(pattern=QUANTITY, max_length=32, json_schema_extra={"x-kubernetes-int-or-string": True}),
+    spelled(QUANTITY, 32, "an amount such as 500m, 16Gi or 8", **{"x-kubernetes-int-or-string": True}),
     BeforeValidator(_text_of_number),
 ]
 """An amount as Kubernetes writes it: 500m, 16Gi, 8."""
-DNSLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-QualifiedName = Annotated[str, Field(pattern=QUALIFIED_NAME, max_length=317)]
-AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=4096)]
-Key = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+ObjectName = Annotated[
+    str, spelled(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", 253, "lower-case letters and digits, - and . inside")
+]
+QualifiedName = Annotated[str, spelled(QUALIFIED_NAME, 317, "a name such as cpu or nvidia.com/gpu")]
+AbsolutePath = Annotated[str, spelled(r"^/[^:]*$", 4096, "/ first, no colon")]
+RelativePath = Annotated[str, spelled(r"^[^/].*$", 4096, "no / first")]
+Key = Annotated[str, spelled(r"^[-._a-zA-Z0-9]+$", 253, "letters, digits, -, _ and .")]
+VolumeName = Annotated[str, spelled(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", 40, "lower-case letters and digits, - inside")]
 Amounts = Annotated[dict[str, Quantity], Field(max_length=16), WITHOUT_NULLS]
 Texts = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=MAX_ITEMS), WITHOUT_NULLS]
 LabelValues = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=MAX_ITEMS), WITHOUT_NULLS]
@@ -93,7 +96,7 @@ class EnvSource(Model):
 class EnvVar(Model):
     """An environment variable of the trainer."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
+    name: Annotated[str, spelled(r"^[A-Za-z_][A-Za-z0-9_]*$", 253, "letters, digits and _, no digit first")]
     """Name. What tells ranks their place (MASTER_ADDR, RANK, G2RPO_…) is set by the operator and refused here."""
     value: Annotated[str, Field(max_length=32768)] | None = None
     """Value in plain text; no place for a token."""
@@ -189,7 +192,7 @@ class RunsVolume(Model):
     """A folder of the node; only with one node, or where all nodes share it."""
     empty_dir: EmptyDirSource | None = None
     """A folder that dies with the pod: a restart begins again at iteration 0."""
-    sub_path: Annotated[str, Field(pattern=r"^[^/].*$", max_length=4096)] | None = None
+    sub_path: RelativePath | None = None
     """Folder inside the volume that holds the run folders."""
 
     @property
@@ -205,7 +208,7 @@ class Volume(Model):
         "persistent_volume_claim", "secret", "config_map", "empty_dir", "host_path", "nfs",
     )  # fmt: skip
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
+    name: VolumeName
     """Name, for volumeMounts."""
     persistent_volume_claim: ClaimSource | None = None
     """A claim in the job's namespace: data sets, model weights."""
@@ -224,11 +227,11 @@ class Volume(Model):
 class VolumeMount(Model):
     """Where a volume appears in the trainer's container."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
+    name: VolumeName
     """Name of a volume in workers.volumes."""
     mount_path: AbsolutePath
     """Path in the container."""
-    sub_path: Annotated[str, Field(pattern=r"^[^/].*$", max_length=4096)] | None = None
+    sub_path: RelativePath | None = None
     """Folder inside the volume."""
     read_only: bool = False
     """Mount it read-only."""

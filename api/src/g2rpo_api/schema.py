@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from g2rpo_api.base import MAX_INT32, MAX_INT64
+from g2rpo_api.base import MAX_INT32, MAX_INT64, WORDS
 from g2rpo_api.rules import Loc
 
 Schema = dict[str, Any]
@@ -97,9 +97,11 @@ def _range(node: Schema) -> str:
 
 
 def _text(_root: Schema, node: Schema) -> str:
+    if "x-kubernetes-int-or-string" in node:
+        return str(node[WORDS])
     longest = f" of at most {node['maxLength']} characters" if "maxLength" in node else ""
-    pattern = f" that matches {node['pattern']}" if "pattern" in node else ""
-    return ("a non-empty text" if node.get("minLength") else "a text") + longest + pattern
+    words = f": {node[WORDS]}" if WORDS in node else f" that matches {node['pattern']}" if "pattern" in node else ""
+    return ("a non-empty text" if node.get("minLength") else "a text") + longest + words
 
 
 def _list(root: Schema, node: Schema) -> str:
@@ -112,8 +114,12 @@ def _list(root: Schema, node: Schema) -> str:
 
 
 def _mapping(root: Schema, node: Schema) -> str:
-    names = keys(root, node)
-    return f"a mapping with the keys {', '.join(names)}" if names else "a mapping of texts to texts"
+    names, values = keys(root, node), node.get("additionalProperties", True)
+    if names:
+        return f"a mapping with the keys {', '.join(names)}"
+    if values is True:
+        return "a mapping"
+    return f"a mapping of texts to {'amounts' if 'x-kubernetes-int-or-string' in values else 'texts'}"
 
 
 _KINDS = {

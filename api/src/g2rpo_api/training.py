@@ -24,6 +24,7 @@ from g2rpo_api.base import (
     Text,
     Union,
     camel,
+    spelled,
 )
 from g2rpo_api.rules import Fault, Rule
 
@@ -175,7 +176,7 @@ class RewardSpec(Union):
 
     members: ClassVar[dict[str, str | None]] = {"PaddleOCR": "paddle_ocr", "DdddOCR": "dddd_ocr"}
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
+    name: Annotated[str, spelled(r"^[a-z][a-z0-9-]*$", 63, "lower-case letters, digits and -, a letter first")]
     """Name in metrics and reports, unique among the rewards."""
     type: Literal["PaddleOCR", "DdddOCR"]
     """What scores the pictures. Both read text and need a `target` with each prompt."""

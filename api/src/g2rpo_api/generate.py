@@ -1,0 +1,79 @@
+"""`python -m g2rpo_api.generate [--check] [FOLDER]`: writes manifests and the reference from the models.
+
+Who calls this: `make generate`, and `make check-generated`, which writes nothing and fails where a file is not what
+the models say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from g2rpo_api.crd import custom_resource_definition
+from g2rpo_api.install import NAMESPACE, operator_manifests
+from g2rpo_api.rbac import operator_roles, user_roles
+from g2rpo_api.reference import reference
+from g2rpo_api.yamltext import text_of
+
+NOTE = "Made by `make generate` from api/: change it there."
+
+
+def manifests(objects: Iterable[Mapping[str, Any]]) -> str:
+    """YAML text of some objects."""
+    return f"# {NOTE}\n" + "---\n".join(text_of(manifest) for manifest in objects)
+
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "manifests/crd.yaml": lambda: manifests([custom_resource_definition()]),
+    "manifests/operator.yaml": lambda: manifests(operator_manifests()),
+    "manifests/rbac.yaml": lambda: manifests([*operator_roles(NAMESPACE), *user_roles()]),
+    "docs/reference.md": lambda: f"<!-- {NOTE} -->\n\n{reference()}",
+}
+"""Path in the checkout -> its text."""
+
+
+def outdated(root: Path) -> list[str]:
+    """What has to change in a checkout, as the lines of a diff."""
+    lines: list[str] = []
+    for name, make in FILES.items():
+        path = root / name
+        found = path.read_text(encoding="utf-8") if path.exists() else ""
+        parts = found.splitlines(keepends=True), make().splitlines(keepends=True)
+        lines += difflib.unified_diff(*parts, fromfile=name, tofile=f"{name} (by the models)")
+    return lines
+
+
+def write(root: Path) -> list[str]:
+    """Write what is not as it should be; the names of those files."""
+    changed = []
+    for name, make in FILES.items():
+        path, text = root / name, make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            changed.append(name)
+    return changed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 when all is written, or as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m g2rpo_api.generate", description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is not as it should be")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="the checkout (default: this folder)")
+    chosen = parser.parse_args(arguments)
+    if not chosen.check:
+        print(*(f"wrote {name}" for name in write(chosen.folder)), sep="\n", end="")
+        return 0
+    lines = outdated(chosen.folder)
+    if lines:
+        sys.stdout.writelines(lines)
+        print("run `make generate` and commit what it writes", file=sys.stderr)
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
