@@ -14,18 +14,8 @@ import yaml
 from kubernetes.aio.config import incluster_config
 
 from g2rpo_operator import cluster as edge
-from g2rpo_operator.cluster import (
-    CHILD_JOBS,
-    CONFIG_MAPS,
-    JOBS,
-    PODS,
-    SERVICES,
-    AlreadyExistsError,
-    ConflictError,
-    ForbiddenError,
-    NotFoundError,
-    RejectedError,
-)
+from g2rpo_operator.errors import AlreadyExistsError, ConflictError, ForbiddenError, NotFoundError, RejectedError
+from g2rpo_operator.resources import CHILD_JOBS, CONFIG_MAPS, JOBS, PODS, SERVICES
 from testcluster.cluster import Cluster as RealCluster
 from testcluster.process import wait_until
 from testoperator.definition import define_jobs

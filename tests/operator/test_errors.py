@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g2rpo_operator import cluster as edge
-from g2rpo_operator.cluster import CONFIG_MAPS, PODS
 from g2rpo_operator.errors import (
     AlreadyExistsError,
     ClusterError,
@@ -28,6 +27,7 @@ from g2rpo_operator.errors import (
     TransientError,
     error_of,
 )
+from g2rpo_operator.resources import CONFIG_MAPS, PODS
 
 T = TypeVar("T")
 KINDS = (AlreadyExistsError, ConflictError, ForbiddenError, NotFoundError, RejectedError, TransientError)
@@ -180,6 +180,26 @@ def test_requests_carry_the_token_the_name_and_the_kind_of_patch(tmp_path: Path)
         ("GET", path, "Bearer secret-token", "g2rpo-operator", "application/json"),
         ("PATCH", path, "Bearer secret-token", "g2rpo-operator", "application/merge-patch+json"),
     ]
+
+
+def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request.host)
+        return web.json_response({"kind": "Pod"})
+
+    async def main() -> Any:
+        async with served(handler, tmp_path) as direct:
+            monkeypatch.setenv("http_proxy", direct.client.configuration.host)
+            content = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+            content["clusters"][0]["cluster"]["server"] = "http://kubernetes.invalid:1234"
+            (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
+            async with edge.Cluster.connect(tmp_path / "kubeconfig") as api:
+                return await api.get(PODS, "team", "a")
+
+    assert asyncio.run(main()) == {"kind": "Pod"}
+    assert seen == ["kubernetes.invalid"]
 
 
 def test_an_overloaded_server_is_not_asked_again_and_says_when(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g2rpo_operator.cluster import LEASES, Cluster, Resource
+from g2rpo_operator.cluster import Cluster
 from g2rpo_operator.errors import AlreadyExistsError, ConflictError, NotFoundError, TransientError
 from g2rpo_operator.leader import Alone, Leader, Terms, new_identity
+from g2rpo_operator.resources import LEASES, Resource
 from testcluster.cluster import Cluster as RealCluster
 from testoperator.virtualtime import run
 

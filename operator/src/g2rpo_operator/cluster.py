@@ -7,113 +7,46 @@ rules nor caches, and tries nothing twice: whoever asked decides whether to ask 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlencode
+from urllib.request import getproxies
 
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from g2rpo_api import contract
-from g2rpo_operator.errors import (
-    AlreadyExistsError,
-    ClusterError,
-    ConflictError,
-    ForbiddenError,
-    NotFoundError,
-    RejectedError,
-    TransientError,
-    error_of,
-    unreachable,
+from g2rpo_operator.errors import ConflictError, NotFoundError, RejectedError, error_of, unreachable
+from g2rpo_operator.resources import (
+    CHILD_JOBS,
+    CONFIG_MAPS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    METHODS,
+    PODS,
+    SERVICES,
+    Call,
+    Resource,
+    event_about,
 )
 
-__all__ = [
-    "CHILD_JOBS",
-    "CONFIG_MAPS",
-    "EVENTS",
-    "JOBS",
-    "LEASES",
-    "PODS",
-    "SERVICES",
-    "AlreadyExistsError",
-    "Cluster",
-    "ClusterError",
-    "ConflictError",
-    "ForbiddenError",
-    "NotFoundError",
-    "RejectedError",
-    "Resource",
-    "TransientError",
-]
+__all__ = ["CHILD_JOBS", "CONFIG_MAPS", "EVENTS", "JOBS", "LEASES", "PODS", "SERVICES", "Cluster", "Resource"]
 
 PAGE = 500
 """Objects in one answer to a list."""
-MAX_EVENT_MESSAGE = 1024
 NO_ANSWER = "<error>"
 """Counted in place of a status code, as client-go does, when there was no answer."""
 
 Manifest = dict[str, Any]
 Manifests = list[Manifest]
-Verb = Literal["get", "list", "create", "update", "patch", "delete"]
 Count = Callable[[str, str, str], None]
 """Gets the verb, the resource and the status code of every request."""
-
-METHODS: dict[Verb, str] = {
-    "get": "GET",
-    "list": "GET",
-    "create": "POST",
-    "update": "PUT",
-    "patch": "PATCH",
-    "delete": "DELETE",
-}
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object, as the API's paths name it."""
-
-    group: str
-    """Empty for the core group."""
-    version: str
-    plural: str
-
-    def path(self, namespace: str | None, name: str = "", part: str = "") -> str:
-        """Of one object, of a part of it such as status, or of all; None stands for all namespaces."""
-        root = ("apis", self.group) if self.group else ("api",)
-        place = ("namespaces", namespace) if namespace else ()
-        return "/" + "/".join(filter(None, (*root, self.version, *place, self.plural, name, part)))
-
-
-JOBS = Resource(contract.GROUP, contract.VERSION, contract.PLURAL)
-CHILD_JOBS = Resource("batch", "v1", "jobs")
-PODS = Resource("", "v1", "pods")
-SERVICES = Resource("", "v1", "services")
-CONFIG_MAPS = Resource("", "v1", "configmaps")
-EVENTS = Resource("", "v1", "events")
-LEASES = Resource("coordination.k8s.io", "v1", "leases")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request."""
-
-    verb: Verb
-    resource: str
-    """For counting: the plural, and the part of the object if it is not all of it."""
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Which kind of patch a patch is."""
-        kind = "application/merge-patch+json" if self.verb == "patch" else "application/json"
-        return {"Accept": "application/json", "Content-Type": kind}
 
 
 def uncounted(verb: str, resource: str, code: str) -> None:
@@ -162,6 +95,8 @@ class Cluster:
         """
         configuration = Configuration()
         configuration.connection_pool_maxsize = connections
+        # With it, aiohttp looks for proxies before each request, in a thread.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         await _load(configuration, kubeconfig)
         async with ApiClient(configuration) as client:
             client.user_agent = contract.MANAGER  # the API server notes it as the owner of what is written
@@ -251,7 +186,8 @@ class Cluster:
 
     async def post_event(self, job: Manifest, reason: str, message: str, *, warning: bool) -> None:
         """Tell people something about a job: `kubectl describe` shows it."""
-        manifest = self._event(job, reason, message, "Warning" if warning else "Normal")
+        kind = "Warning" if warning else "Normal"
+        manifest = event_about(job, kind, reason, message, self.clock(), self.instance)
         await self.create(EVENTS, job["metadata"]["namespace"], manifest)
 
     async def get_bytes(self, path: str, limit_bytes: int = 1 << 20) -> bytes:
@@ -265,25 +201,6 @@ class Cluster:
         if len(body) > limit_bytes:
             raise RejectedError(f"GET {path}: more than {limit_bytes} bytes")
         return body
-
-    def _event(self, job: Manifest, reason: str, message: str, kind: str) -> Manifest:
-        metadata, now = job["metadata"], self.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
-        about = {key: metadata[key] for key in ("namespace", "name", "uid", "resourceVersion")}
-        return {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"namespace": metadata["namespace"], "generateName": f"{metadata['name'][:200]}-"},
-            "involvedObject": {"apiVersion": contract.API_VERSION, "kind": contract.KIND, **about},
-            "reason": reason,
-            "message": message[:MAX_EVENT_MESSAGE],
-            "type": kind,
-            "count": 1,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "source": {"component": contract.MANAGER},
-            "reportingComponent": contract.MANAGER,
-            "reportingInstance": self.instance,
-        }
 
     async def _json(self, call: Call) -> Manifest:
         answer: Manifest = json.loads(await self._send(call))

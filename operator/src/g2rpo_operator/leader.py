@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from g2rpo_operator.cluster import LEASES, Resource, utc_now
+from g2rpo_operator.cluster import utc_now
 from g2rpo_operator.errors import ClusterError, ConflictError, NotFoundError
+from g2rpo_operator.resources import LEASES, Resource
 
 logger = logging.getLogger(__name__)
 
