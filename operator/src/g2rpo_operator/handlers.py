@@ -62,6 +62,7 @@ def operator_settings(settings: Settings) -> kopf.OperatorSettings:
     chosen.peering.standalone = True  # a Lease elects the leader
     chosen.scanning.disabled = True
     chosen.posting.enabled = False
+    chosen.persistence.diffbase_storage = NoDifferences()
     chosen.watching.server_timeout = 300
     chosen.watching.client_timeout = 330
     chosen.watching.connect_timeout = 5
@@ -75,6 +76,21 @@ def operator_settings(settings: Settings) -> kopf.OperatorSettings:
     chosen.networking.enforce_retry_after = True
     chosen.networking.error_backoffs = Backoffs()
     return chosen
+
+
+class NoDifferences(kopf.DiffBaseStorage):
+    """No record of what objects were like before: kopf would copy each object several times to compare."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing of an object matters."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Nothing was kept."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Keep nothing."""
 
 
 class Backoffs:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from g2rpo_api import contract
+from g2rpo_api.base import STRUCTURE_ONLY
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
@@ -74,11 +77,11 @@ class Reconciler:
         status = JobStatus.model_validate(manifest.get("status") or {})
         with job_context("/".join(key), status.attempt):
             try:
-                job = job_of(manifest)
+                job = job_of(manifest, known=status.attempt > 0)
             except SpecError as error:
                 return await self._refuse(manifest, status, error)
             view = self._view(manifest, job, status)
-            return await self._carry_out(manifest, view, decide(view))
+            return await self._carry_out(manifest, status, view, decide(view))
 
     def _view(self, manifest: Manifest, job: G2RPOJob, status: JobStatus) -> View:
         metadata = manifest["metadata"]
@@ -97,8 +100,7 @@ class Reconciler:
             listening_since=self.board.listening_since(metadata["uid"]),
         )
 
-    async def _carry_out(self, manifest: Manifest, view: View, decision: Decision) -> float | None:
-        before = JobStatus.model_validate(manifest.get("status") or {})
+    async def _carry_out(self, manifest: Manifest, before: JobStatus, view: View, decision: Decision) -> float | None:
         if decision.delete_self:
             logger.info("time to live is over")
             await self._delete(view, Target("G2RPOJob", view.job.metadata.name, view.uid))
@@ -145,7 +147,8 @@ class Reconciler:
 
     async def _change_objects(self, view: View, decision: Decision) -> None:
         for kind in decision.create:
-            await self._create(view, kind)
+            if not await self._create(view, kind):
+                return
         if decision.request_stop and view.attempt.config_map is not None:
             patch = {"data": {contract.CONFIG_STOP: render.STOP_TEXT}}
             name, namespace = view.attempt.config_map.name, view.owner.namespace
@@ -153,18 +156,20 @@ class Reconciler:
         for target in decision.delete:
             await self._delete(view, target)
 
-    async def _create(self, view: View, kind: Kind) -> None:
+    async def _create(self, view: View, kind: Kind) -> bool:
+        """Create a part of the attempt; whether the job can go on."""
         manifest = self._render(view, kind)
         resource, namespace, name = RESOURCES[kind], view.owner.namespace, manifest["metadata"]["name"]
         try:
             self.store.put(kind, await self.cluster.create(resource, namespace, manifest))
             logger.info("created %s %s", kind, name)
+            return True
         except AlreadyExistsError:
-            await self._adopt(view, kind, name)
+            return await self._adopt(view, kind, name)
         except RejectedError as error:
             if not error.permanent:
                 raise
-            await self._end(view, Reason.POD_REJECTED, f"{kind} {name}: {error}")
+            return await self._end(view, Reason.POD_REJECTED, f"{kind} {name}: {error}")
 
     def _render(self, view: View, kind: Kind) -> Manifest:
         if kind == "ConfigMap":
@@ -173,7 +178,7 @@ class Reconciler:
             return render.service(view)
         return render.child_job(view, self.settings.progress_interval_seconds)
 
-    async def _adopt(self, view: View, kind: Kind, name: str) -> None:
+    async def _adopt(self, view: View, kind: Kind, name: str) -> bool:
         """The name is taken: by an earlier look, by an earlier job whose objects are about to go, or by a stranger."""
         found = await self.cluster.get(RESOURCES[kind], view.owner.namespace, name)
         if found is None:
@@ -181,23 +186,24 @@ class Reconciler:
         owners = found["metadata"].get("ownerReferences") or ()
         if any(owner["uid"] == view.uid for owner in owners):
             self.store.put(kind, found)
-            return
+            return True
         if any(owner["kind"] == contract.KIND and owner["name"] == view.job.metadata.name for owner in owners):
             raise TransientError(f"{kind} {name} of an earlier job of this name is still there")
         text = f"{kind} {name} exists and is not this job's: rename the job, or delete what is there"
-        await self._end(view, Reason.NAME_CONFLICT, text)
+        return await self._end(view, Reason.NAME_CONFLICT, text)
 
-    async def _end(self, view: View, reason: Reason, message: str) -> None:
-        """The job cannot go on, as the API server says."""
+    async def _end(self, view: View, reason: Reason, message: str) -> bool:
+        """The job cannot go on, as the API server says; always False."""
         manifest = self.store.job((view.owner.namespace, view.job.metadata.name))
         if manifest is None:
-            return
+            return False
         before = JobStatus.model_validate(manifest.get("status") or {})
         after = actions.finish(view, "Failed", reason, message)
         after = after.model_copy(update={"phase": statuses.phase_of(after)})
         await self._write(manifest, before, after, view)
         for note in notes_between(before, after):
             await self._tell(manifest, note)
+        return False
 
     async def _refuse(self, manifest: Manifest, status: JobStatus, error: SpecError) -> float | None:
         """A job that this version of the operator does not understand: refused if new, left alone if it runs."""
@@ -230,14 +236,24 @@ class Reconciler:
             logger.warning("event %s was not posted: %s", note.reason, error)
 
 
-def job_of(manifest: Manifest) -> G2RPOJob:
+def job_of(manifest: Manifest, *, known: bool) -> G2RPOJob:
     """The job in a manifest.
+
+    Args:
+        manifest: as the API server has it.
+        known: whether it has begun, so that its values were checked against each other before.
 
     Raises:
         SpecError: this version of the operator does not understand it.
     """
     parts = ("apiVersion", "kind", "metadata", "spec")
-    return parse_job({key: manifest[key] for key in parts if key in manifest}, manifest["metadata"]["name"])
+    document = {key: manifest[key] for key in parts if key in manifest}
+    if known:
+        try:
+            return G2RPOJob.model_validate(document, context=STRUCTURE_ONLY, by_alias=True, by_name=False)
+        except ValidationError:
+            pass  # the parser says in plain words what is wrong
+    return parse_job(document, manifest["metadata"]["name"])
 
 
 def dump(status: JobStatus) -> Manifest:
