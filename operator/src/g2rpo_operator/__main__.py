@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -57,17 +57,26 @@ class Operator:
     poller: Poller
     election: Leader | Alone
     lag: LoopLag
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when leadership ends, even if it begins again at once."""
 
     async def lead(self) -> None:
         """While this replica is the leader: list everything, then let the queue run; list again from time to time."""
         while True:
             await self.election.leading.wait()
+            self.lost.clear()
             await self._listed(wake_all=True)
-            if self.election.leading.is_set():
+            if not self.lost.is_set():
                 self.queue.resume()
-            while self.election.leading.is_set():
-                await asyncio.sleep(self.settings.resync_seconds)
+            while not await self._lost_within(self.settings.resync_seconds):
                 await self._listed(wake_all=False)
+
+    async def _lost_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.lost.wait()
+        except TimeoutError:
+            return False
 
     async def _listed(self, *, wake_all: bool) -> None:
         """A complete list, as soon as the API server gives one."""
@@ -93,6 +102,7 @@ class Operator:
     def stopped(self) -> None:
         """It is not any more: nothing is written from this moment on."""
         self.metrics.leader.set(0)
+        self.lost.set()
         self.queue.pause()
 
     async def run(self) -> None:
