@@ -112,8 +112,11 @@ def test_the_port_is_free_again_afterwards() -> None:
 
 
 def test_without_an_address_it_listens_on_all() -> None:
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+
     async def main() -> None:
-        async with serving("", 0, Metrics(), {}, {}) as port, aiohttp.ClientSession() as http:
+        async with serving("", port, Metrics(), {}, {}), aiohttp.ClientSession() as http:
             for host in ("127.0.0.1", "127.0.0.2"):
                 async with http.get(f"http://{host}:{port}/healthz") as answer:
                     assert answer.status == 200

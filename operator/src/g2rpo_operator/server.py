@@ -26,7 +26,7 @@ async def serving(
 
     Args:
         host: address; all of them when empty.
-        port: 0 takes a free one.
+        port: 0 takes a free one; with a host only, since each kind of address gets its own.
         metrics: what a scrape gets.
         health: of a replica that fails one of these, nothing good is to be expected: it is started again.
         ready: whether it could take over.

@@ -90,7 +90,7 @@ class Settings(BaseModel):
     host: str = ""
     """Address to listen on for scrapes and probes; all of them when empty."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    """Port of /metrics, /healthz and /readyz; 0 takes a free one."""
+    """Port of /metrics, /healthz and /readyz; 0 takes a free one of the host."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object per line, or lines for people."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
