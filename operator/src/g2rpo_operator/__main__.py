@@ -63,8 +63,8 @@ class Operator:
     async def lead(self) -> None:
         """While this replica is the leader: list everything, then let the queue run; list again from time to time."""
         while True:
-            await self.election.leading.wait()
             self.lost.clear()
+            await self.election.leading.wait()
             await self._listed(wake_all=True)
             if not self.lost.is_set():
                 self.queue.resume()
