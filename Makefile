@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart showcase miniature bench test cluster check check-format check-lint check-types check-arrows check-pins \
+.PHONY: help quickstart showcase miniature bench test cluster operator check check-format check-lint check-types check-arrows check-pins \
         check-generated generate format pins clean trainer-venv dev-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
@@ -35,6 +35,10 @@ test: dev-venv  ## all tests
 
 cluster: dev-venv  ## a real Kubernetes control plane with fake GPU nodes, to play with until Ctrl-C
 	@PYTHONPATH=tests/cluster exec .venv/bin/python -m testcluster up $(ARGS)
+
+operator: dev-venv  ## the operator on this machine, for the cluster that kubectl talks to, until Ctrl-C
+	@kubectl apply --filename manifests/crd.yaml
+	@G2RPO_OPERATOR_LEADER_ELECTION=false G2RPO_OPERATOR_LOG_FORMAT=text $(ARGS) exec .venv/bin/python -m g2rpo_operator
 
 check: check-format check-lint check-types check-arrows check-generated check-pins  ## format, lint, types, imports, generated files, pins
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from g2rpo_api.status import JobStatus, Reason
-from g2rpo_operator.notes import NORMAL, WARNINGS, notes_between
+from g2rpo_operator.notes import NORMAL, WARNINGS, notes_between, storage_notes
 from g2rpo_operator.world import Note
-from testoperator.records import condition, running_status, status
+from testoperator.records import condition, job, running_status, status
 
 QUIET = {
     "Pending",
@@ -17,7 +17,6 @@ QUIET = {
     "SuspendRequested",
     "NotSuspended",
     "Finished",
-    "NotFinished",
 }
 """What only `kubectl get` needs to say."""
 
@@ -81,3 +80,15 @@ def test_the_end_is_told_with_its_message() -> None:
     expected = Note("RestartsExhausted", "policy.maxRestarts = 3 are used up", warning=True)
     assert notes_between(running_status(), end) == (expected,)
     assert notes_between(end, end) == ()
+
+
+def test_a_job_without_lasting_storage_is_warned_of_once() -> None:
+    ephemeral, kept = (
+        job(storage=storage) for storage in ({}, {"runs": {"persistentVolumeClaim": {"claimName": "c"}}})
+    )
+    new, begun, restarted = (status(attempt=number) for number in (0, 1, 2))
+    assert [note.reason for note in storage_notes(ephemeral, new, begun)] == ["EphemeralStorage"]
+    assert all(note.warning for note in storage_notes(ephemeral, new, begun))
+    assert storage_notes(ephemeral, new, new) == ()
+    assert storage_notes(ephemeral, begun, restarted) == ()
+    assert storage_notes(kept, new, begun) == ()

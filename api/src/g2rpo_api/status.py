@@ -104,8 +104,6 @@ class Reason(StrEnum):
     """An object that the job needs exists and belongs to something else; the message names it."""
     FINISHED = "Finished"
     """The job is over; nothing runs."""
-    NOT_FINISHED = "NotFinished"
-    """The job is not over."""
 
 
 class Cause(StrEnum):

@@ -15,7 +15,7 @@ from g2rpo_api.status import Reason
 from g2rpo_operator import actions, statuses
 from g2rpo_operator.actions import HOPELESS_WAITS
 from g2rpo_operator.failure import last_word
-from g2rpo_operator.notes import notes_between
+from g2rpo_operator.notes import notes_between, storage_notes
 from g2rpo_operator.world import Decision, View
 
 FOLLOWED = frozenset(
@@ -154,7 +154,8 @@ def decide(view: View) -> Decision:
     rule = next(rule for rule in RULES if rule.when(told))
     decision = rule.then(told)
     status = decision.status.model_copy(update={"phase": statuses.phase_of(decision.status)})
-    return replace(decision, status=status, rule=rule.name, notes=notes_between(view.status, status))
+    notes = notes_between(view.status, status) + storage_notes(view.job, view.status, status)
+    return replace(decision, status=status, rule=rule.name, notes=notes)
 
 
 def with_progress(view: View) -> View:

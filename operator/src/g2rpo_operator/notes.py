@@ -5,6 +5,7 @@ Who calls this: `decide.py`, with the status before and after.
 
 from __future__ import annotations
 
+from g2rpo_api.job import G2RPOJob
 from g2rpo_api.status import Condition, JobStatus, Reason
 from g2rpo_operator.world import Note
 
@@ -43,3 +44,14 @@ def notes_between(before: JobStatus, after: JobStatus) -> tuple[Note, ...]:
 
 def _new(old: Condition | None, new: Condition) -> bool:
     return old is None or (old.status, old.reason) != (new.status, new.reason)
+
+
+def storage_notes(job: G2RPOJob, before: JobStatus, after: JobStatus) -> tuple[Note, ...]:
+    """A warning, once, for a job whose checkpoints do not outlive its pods."""
+    if job.spec.storage.runs.lasting or before.attempt or not after.attempt:
+        return ()
+    text = (
+        "spec.storage.runs names no volume that lasts: after a restart training begins again at iteration 0, and "
+        "what it made goes with the pods"
+    )
+    return (Note("EphemeralStorage", text, warning=True),)

@@ -226,7 +226,9 @@ class Reconciler:
         await self.cluster.delete(resource, view.owner.namespace, target.name, target.uid, grace_seconds=grace)
         logger.info("deleted %s %s%s", target.kind, target.name, " without its node" if target.force else "")
         if target.kind == "Job":
-            self.store.mark_deleting(target.uid)
+            self.store.mark_deleting(target.uid)  # it may stay for a while
+        elif target.kind == "ConfigMap":
+            self.store.drop(target.kind, target.uid)
 
     async def _tell(self, manifest: Manifest, note: Note) -> None:
         """Events are for people; a lost one changes nothing."""
