@@ -156,6 +156,13 @@ def test_people_with_the_usual_roles_can_use_jobs(
     assert not may(installed, user, "list", resource, "default")
 
 
+@pytest.mark.parametrize("path", sorted((MANIFESTS / "samples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_samples_are_taken_by_the_server(path: Path, installed: Cluster, namespace: str) -> None:
+    job = f"g2rpojob.{GROUP}/{path.stem}"
+    told = installed.kubectl("apply", "-n", namespace, "--validate=strict", "--dry-run=server", "-f", str(path))
+    assert told.strip() == f"{job} created (server dry run)"
+
+
 STATUS: dict[str, Any] = {
     "observedGeneration": 1,
     "phase": "Running",

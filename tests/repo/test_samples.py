@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings, NoiseSpec
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import dump_job, load_job, parse_job
 from g2rpo_api.training import BUILTIN_MODELS, BUILTIN_PROMPTS
@@ -136,6 +136,46 @@ def test_mix_grpo_has_its_published_settings() -> None:
     assert settings.window is not None
     assert (settings.window.size, settings.window.move_every_iterations, settings.window.stride) == (4, 25, 1)
     assert (settings.noise.law, settings.noise.level) == ("Flow", 0.7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_miniature_asks_a_cluster_for_little_and_for_no_gpu(name: str) -> None:
+    workers = sample(name).spec.workers
+    assert workers.resource_name is None
+    assert workers.resources.requests == {"cpu": str(workers.ranks), "memory": "2Gi"}
+    assert not sample(name).spec.storage.runs.lasting, "it runs where there is no volume"
+
+
+def test_sd35_fills_a_node_of_eight_gpus() -> None:
+    spec = sample("sd35-ocr-lora").spec
+    assert (spec.workers.nodes, spec.workers.processes_per_node) == (1, 8)
+    assert spec.workers.resource_name == "nvidia.com/gpu"
+    assert spec.training.model.path == "stabilityai/stable-diffusion-3.5-medium"
+    assert spec.training.model.train.lora is not None
+    assert spec.storage.runs.lasting, "a restart goes on from a checkpoint"
+
+
+def test_sd35_has_the_papers_settings() -> None:
+    training = sample("sd35-ocr-lora").spec.training
+    settings = training.algorithm.settings
+    assert settings == G2RPOSettings(noise=NoiseSpec(law="Flow", eta=0.7)), "the defaults are the paper's"
+    assert (training.sampling.steps, training.sampling.shift) == (16, 3.0)
+    assert training.optimizer.weight_decay == 1e-4
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_tokens_come_from_secrets(path: Path) -> None:
+    for variable in load_job(path).spec.workers.env:
+        assert (variable.value_from is not None) == variable.name.endswith(("TOKEN", "KEY", "SECRET"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_files_of_a_sample_are_mounted_or_shipped(path: Path) -> None:
+    job = load_job(path)
+    mounts = [mount.mount_path for mount in job.spec.workers.volume_mounts]
+    for file in (job.spec.training.prompts.path, job.spec.training.evaluation.prompts_path):
+        assert file is not None
+        assert file in BUILTIN_PROMPTS or any(file.startswith(f"{mount}/") for mount in mounts)
 
 
 def test_what_ships_is_what_a_job_may_name() -> None:
