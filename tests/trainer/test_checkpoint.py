@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from g2rpo_trainer.checkpoint import (
     CheckpointStore,
     DamagedCheckpointError,
     TrainState,
+    saved_at,
     verified_manifest,
 )
 from g2rpo_trainer.errors import StorageError
@@ -39,6 +41,12 @@ def test_what_was_saved_is_found_whole(store: CheckpointStore) -> None:
     assert store.newest() == ("iter-000003", state(3))
     folder = store.folder / "iter-000003"
     assert {name: (folder / name).read_bytes() for name in SHARDS} == SHARDS
+
+
+def test_when_it_was_saved_is_known(store: CheckpointStore) -> None:
+    before = time.time()
+    store.save(state(3), write_shards)
+    assert before - 1 <= saved_at(store.folder, 3) <= time.time() + 1
 
 
 def test_an_empty_folder_has_no_checkpoint(store: CheckpointStore) -> None:

@@ -9,6 +9,7 @@ import yaml
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import load_job, parse_job
+from g2rpo_api.progress import StoppedReport
 from g2rpo_trainer.errors import DataError, StorageError
 from g2rpo_trainer.journal import IterationRecord
 from g2rpo_trainer.runfolder import RunFolder
@@ -55,6 +56,30 @@ def test_the_job_lies_in_the_folder_with_every_default_spelt_out(folder: RunFold
     assert load_job(folder.path / "job.yaml") == job()
 
 
+def test_a_laptops_folder_is_not_told_about_pods(tmp_path: Path) -> None:
+    document = yaml.safe_load(SAMPLE.read_text())
+    document["metadata"]["labels"] = {"team": "pictures"}
+    document["spec"] |= {"image": "trainer:1", "policy": {"maxRestarts": 9}}
+    document["spec"]["workers"] |= {"resourceName": "nvidia.com/gpu", "env": [{"name": "A", "value": "1"}]}
+    full = parse_job(document)
+    folder = RunFolder(tmp_path / "miniature-g2rpo")
+    folder.open(full)
+    written = yaml.safe_load((folder.path / "job.yaml").read_text())
+    assert set(written) == {"apiVersion", "kind", "metadata", "spec"}
+    assert written["metadata"] == {"name": "miniature-g2rpo"}
+    assert written["spec"].keys() == {"workers", "training"}
+    assert written["spec"]["workers"] == {"nodes": 1, "processesPerNode": 2}
+    assert load_job(folder.path / "job.yaml").spec.training == full.spec.training
+    folder.open(full)
+
+
+def test_other_machines_have_the_folders_and_leave_the_job_to_the_first(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "x")
+    folder.make()
+    folder.make()
+    assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoints", "samples"]
+
+
 def test_opening_it_again_with_the_same_job_changes_nothing(folder: RunFolder) -> None:
     before = (folder.path / "job.yaml").read_bytes()
     folder.open(job())
@@ -96,6 +121,14 @@ def test_records_come_back_in_order_and_attempts_count_up(folder: RunFolder) -> 
     assert folder.records() == [record(0), record(1), record(2)]
     folder.append(record(3, attempt=2))
     assert folder.next_attempt() == 3
+
+
+def test_the_last_record_can_be_put_right(folder: RunFolder) -> None:
+    for iteration in range(3):
+        folder.append(record(iteration))
+    amended = record(2).model_copy(update={"stopped": StoppedReport(reason="Requested", message="enough")})
+    folder.amend(amended)
+    assert folder.records() == [record(0), record(1), amended]
 
 
 def test_a_line_torn_by_a_kill_is_forgotten(folder: RunFolder) -> None:

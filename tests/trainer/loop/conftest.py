@@ -15,9 +15,9 @@ from torch import Tensor
 
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
-from g2rpo_trainer.build import Built, build
+from g2rpo_trainer.build import Built, EndAsked, build
 from g2rpo_trainer.engine import World
-from g2rpo_trainer.launch import RankEnvironment
+from g2rpo_trainer.environment import RankEnvironment
 from g2rpo_trainer.publish import Publisher
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards import registry
@@ -117,9 +117,15 @@ def open_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     """Open the run folder of a job as `session.run_job` does, and build it; again for a second attempt."""
     monkeypatch.setitem(registry.REWARDS, "PaddleOCR", lambda _: Brightness())
 
-    def opened(job: G2RPOJob, stop: Callable[[], bool] = lambda: False) -> Built:
+    def opened(
+        job: G2RPOJob,
+        stop: Callable[[], bool] = lambda: False,
+        end: EndAsked = lambda: None,
+        attempt: int | None = None,
+    ) -> Built:
         folder = RunFolder(tmp_path / "runs" / job.metadata.name)
         folder.open(job)
-        return build(job, world, folder, Publisher(job, folder, world.size, folder.next_attempt()), stop)
+        publisher = Publisher(job, folder, world.size, attempt or folder.next_attempt())
+        return build(job, world, folder, publisher, stop, end)
 
     return opened

@@ -7,10 +7,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
-from g2rpo_trainer.monitoring.endpoint import Answer, Endpoint
+from g2rpo_trainer.monitoring.endpoint import Answer, Endpoint, file_route
 
 LOCALHOST = "127.0.0.1"
 
@@ -63,6 +64,30 @@ def test_head_has_headers_only(endpoint: Endpoint) -> None:
     assert head.startswith(b"HTTP/1.0 200 ")
     assert f"Content-Length: {len('any/thing')}".encode() in head
     assert body == b""
+
+
+def test_what_a_client_has_got_is_noted_but_not_what_it_only_asked_about() -> None:
+    got = threading.Semaphore(0)
+    endpoint = Endpoint({"/it": lambda _: Answer(b"body", "text/plain", sent=got.release)}, 0, LOCALHOST)
+    with socket.create_connection((LOCALHOST, endpoint.port), timeout=10) as connection:
+        connection.sendall(b"HEAD /it HTTP/1.0\r\n\r\n")
+        while connection.recv(4096):
+            pass
+    assert not got.acquire(blocking=False)
+    assert ask(endpoint.port, "/it")[2] == b"body"
+    assert got.acquire(timeout=10)
+    endpoint.close()
+
+
+def test_a_file_is_read_when_somebody_asks(tmp_path: Path) -> None:
+    route = file_route(tmp_path / "curve.csv", "text/csv")
+    assert route("*/*") == Answer(
+        b"no curve.csv yet\n", "text/plain; charset=utf-8", HTTPStatus.NOT_FOUND, route("").sent
+    )
+    for content in (b"1\n", b"1\n2\n"):
+        (tmp_path / "curve.csv").write_bytes(content)
+        answer = route("*/*")
+        assert (answer.body, answer.content_type, answer.status) == (content, "text/csv", HTTPStatus.OK)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

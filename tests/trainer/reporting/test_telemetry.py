@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +17,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from g2rpo_api.contract import PATH_CURVE_CSV, PATH_CURVE_SVG
+from g2rpo_api.progress import CheckpointReport, StoppedReport
 from g2rpo_trainer.monitoring.endpoint import Endpoint
+from g2rpo_trainer.monitoring.names import PREFIX
 from g2rpo_trainer.monitoring.progress import RunInfo
-from g2rpo_trainer.monitoring.telemetry import PREFIX, Telemetry
+from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
 
 RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4, attempt=3)
 STALL = 60.0
@@ -29,7 +35,7 @@ NAMES = {
     "step_duration_seconds_bucket", "step_duration_seconds_count", "step_duration_seconds_sum",
     "phase_duration_seconds",
     "images_total", "nfe_total", "nonfinite_steps_total", "restarts_total",
-    "checkpoint_last_success_timestamp_seconds", "checkpoint_duration_seconds",
+    "checkpoint_last_success_timestamp_seconds", "checkpoint_duration_seconds", "beat_timestamp_seconds",
 }  # fmt: skip
 
 
@@ -50,12 +56,18 @@ def clock() -> Clock:
 
 @pytest.fixture
 def telemetry(clock: Clock) -> Telemetry:
-    return Telemetry(RUN, STALL, clock)
+    return Telemetry(RUN, Vitals(STALL, clock))
 
 
 @pytest.fixture
-def endpoint(telemetry: Telemetry) -> Iterator[Endpoint]:
-    served = telemetry.serve(0, "127.0.0.1")
+def curves(tmp_path: Path) -> dict[str, Path]:
+    """Where the curve files will be."""
+    return {PATH_CURVE_CSV: tmp_path / "curve.csv", PATH_CURVE_SVG: tmp_path / "curve.svg"}
+
+
+@pytest.fixture
+def endpoint(telemetry: Telemetry, curves: dict[str, Path]) -> Iterator[Endpoint]:
+    served = telemetry.serve(0, "127.0.0.1", curves)
     yield served
     served.close()
 
@@ -204,14 +216,15 @@ def test_checkpoints_are_reported(telemetry: Telemetry, endpoint: Endpoint) -> N
 def test_a_resumed_run_shows_where_it_stands_and_counts_anew(
     make: Any, telemetry: Telemetry, endpoint: Endpoint
 ) -> None:
-    telemetry.resume(make.rising_run()[:21], attempt=5)
+    telemetry.resume(make.rising_run()[:21], CheckpointReport(iteration=20, time=1.6e9))
     samples = scrape(endpoint)
     assert samples["iteration", ()] == 20
     assert samples["images_total", ()] == 0
-    assert samples["restarts_total", ()] == 4
-    assert [key[1] for key in samples if key[0] == "info"] == [labels(job_name="numbers", attempt="5", world_size="2")]
+    assert math.isnan(samples["checkpoint_last_success_timestamp_seconds", ()]), "none of this attempt's"
     progress = json.loads(get(endpoint, "/progress")[2])
-    assert (progress["iteration"], progress["attempt"], len(progress["curve"])) == (20, 5, 20)
+    assert (progress["iteration"], progress["attempt"], len(progress["curve"])) == (20, 3, 20)
+    assert progress["checkpoint"] == {"iteration": 20, "time": 1.6e9}
+    assert progress["clipRatio"] == 0.05
     telemetry.observe(make.rising_run()[21], 1.0)
     assert scrape(endpoint)["images_total", ()] == 200
 
@@ -219,7 +232,8 @@ def test_a_resumed_run_shows_where_it_stands_and_counts_anew(
 def test_a_fresh_run_resumes_from_nothing(telemetry: Telemetry, endpoint: Endpoint) -> None:
     telemetry.resume([])
     assert scrape(endpoint)["restarts_total", ()] == 2
-    assert json.loads(get(endpoint, "/progress")[2])["iteration"] == 0
+    progress = json.loads(get(endpoint, "/progress")[2])
+    assert (progress["iteration"], progress["checkpoint"], progress["clipRatio"]) == (0, None, None)
 
 
 def test_scrapers_may_ask_for_openmetrics(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
@@ -232,29 +246,106 @@ def test_scrapers_may_ask_for_openmetrics(make: Any, telemetry: Telemetry, endpo
 
 
 def test_progress_is_json(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
-    telemetry.enter("training")
+    telemetry.enter("Training")
     for record in make.rising_run()[:31]:
         telemetry.observe(record, 20.0)
     status, content_type, text = get(endpoint, "/progress")
     content = json.loads(text)
     assert (status, content_type) == (200, "application/json")
     assert (content["job"], content["iteration"], content["etaSeconds"]) == ("numbers", 30, 20.0)
-    assert (content["phase"], content["attempt"]) == ("training", 3)
+    assert (content["phase"], content["attempt"]) == ("Training", 3)
     assert [reward["name"] for reward in content["rewards"]] == ["ocr", "reader"]
+
+
+def test_progress_and_metrics_tell_when_the_loop_was_last_alive(
+    telemetry: Telemetry, endpoint: Endpoint, clock: Clock
+) -> None:
+    clock.now = 2000.0
+    telemetry.enter("Evaluating")
+    clock.now = 2500.0
+    assert json.loads(get(endpoint, "/progress")[2])["beat"] == 2000.0
+    assert scrape(endpoint)["beat_timestamp_seconds", ()] == 2000.0
+
+
+def test_an_early_end_is_told_with_its_reason(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.end_early(StoppedReport(reason="Requested", message="good enough"))
+    progress = json.loads(get(endpoint, "/progress")[2])
+    assert progress["stopped"] == {"reason": "Requested", "message": "good enough"}
+
+
+def test_an_evaluation_that_came_later_is_shown_and_counts_nothing_twice(
+    make: Any, telemetry: Telemetry, endpoint: Endpoint
+) -> None:
+    records = make.rising_run(10, 5)
+    for record in records[:9]:
+        telemetry.observe(record, 1.0)
+    before = scrape(endpoint)
+    telemetry.amend(records[8].model_copy(update={"evaluation": records[10].evaluation}))
+    after = scrape(endpoint)
+    eval_mean = ("reward_mean", labels(reward="ocr", role="train", split="eval", granularity=""))
+    assert (before[eval_mean], after[eval_mean]) == (pytest.approx(0.5), pytest.approx(0.7))
+    assert after["images_total", ()] == before["images_total", ()] == 8 * 200
+    progress = json.loads(get(endpoint, "/progress")[2])
+    assert (progress["iteration"], progress["rewards"][1]["mean"]) == (8, 0.4)
+
+
+def test_curve_files_are_served_as_they_are_now(endpoint: Endpoint, curves: dict[str, Path]) -> None:
+    assert get(endpoint, PATH_CURVE_CSV)[::2] == (404, "no curve.csv yet\n")
+    curves[PATH_CURVE_CSV].write_text("iteration\n1\n")
+    curves[PATH_CURVE_SVG].write_text("<svg/>")
+    assert get(endpoint, PATH_CURVE_CSV) == (200, "text/csv; charset=utf-8", "iteration\n1\n")
+    assert get(endpoint, PATH_CURVE_SVG) == (200, "image/svg+xml", "<svg/>")
+
+
+def lingers(telemetry: Telemetry) -> threading.Thread:
+    """A thread that waits for the last numbers to be fetched, for longer than any test."""
+    thread = threading.Thread(target=lambda: telemetry.farewell.wait(60.0, lambda: False), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_finished_run_waits_until_its_last_numbers_were_fetched(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    for path in ("/progress", PATH_CURVE_CSV, PATH_CURVE_SVG):
+        get(endpoint, path)
+    telemetry.enter("Finished")
+    waiting = lingers(telemetry)
+    get(endpoint, PATH_CURVE_CSV)
+    get(endpoint, PATH_CURVE_SVG)
+    get(endpoint, "/metrics")
+    asked = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=10)
+    asked.request("HEAD", "/progress")
+    asked.getresponse().read()
+    asked.close()
+    assert not telemetry.farewell.complete, "before the end, in another order, or without a body does not count"
+    get(endpoint, "/progress")
+    get(endpoint, PATH_CURVE_SVG)
+    assert not telemetry.farewell.complete
+    assert waiting.is_alive()
+    get(endpoint, PATH_CURVE_CSV)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert telemetry.farewell.complete
+
+
+def test_nobody_is_waited_for_longer_than_asked_or_after_a_stop(telemetry: Telemetry) -> None:
+    telemetry.enter("Finished")
+    telemetry.farewell.wait(0.0, lambda: False)
+    telemetry.farewell.wait(3600.0, lambda: True)
+    assert not telemetry.farewell.complete
 
 
 def test_health_follows_the_beat_of_the_loop(make: Any, telemetry: Telemetry, endpoint: Endpoint, clock: Clock) -> None:
     assert get(endpoint, "/healthz")[::2] == (200, "ok\n")
-    telemetry.enter("training")
+    telemetry.enter("Training")
     clock.now += STALL
     assert get(endpoint, "/healthz")[0] == 200
     clock.now += 1
     status, _, reason = get(endpoint, "/healthz")
     assert (status, reason) == (503, "no sign of life for 61 s while training; the limit is 60 s\n")
     for beat in (
-        telemetry.heartbeat,
+        lambda: telemetry.observe_checkpoint(1, 1.7e9, 0.1),
         lambda: telemetry.observe(make.record(1), 1.0),
-        lambda: telemetry.enter("evaluating"),
+        lambda: telemetry.enter("Evaluating"),
     ):
         clock.now += 100 * STALL
         assert get(endpoint, "/healthz")[0] == 503
@@ -263,17 +354,28 @@ def test_health_follows_the_beat_of_the_loop(make: Any, telemetry: Telemetry, en
 
 
 def test_a_finished_run_is_healthy(telemetry: Telemetry, endpoint: Endpoint, clock: Clock) -> None:
-    telemetry.enter("finished")
+    telemetry.enter("Finished")
     clock.now += 100 * STALL
     assert get(endpoint, "/healthz")[0] == 200
 
 
+def test_a_machine_that_does_not_lead_tells_that_it_lives_and_nothing_that_would_count_twice(clock: Clock) -> None:
+    vitals = Vitals(STALL, clock)
+    endpoint = vitals.serve(0, "127.0.0.1")
+    clock.now += STALL + 1
+    assert get(endpoint, "/healthz")[0] == 503
+    vitals.beat()
+    assert get(endpoint, "/healthz")[0] == 200
+    assert scrape(endpoint) == {("beat_timestamp_seconds", ()): clock.now}
+    assert get(endpoint, "/progress")[0] == 404
+    endpoint.close()
+
+
 def test_nothing_is_registered_globally(telemetry: Telemetry) -> None:
-    Telemetry(RUN, STALL)
+    telemetry.enter("Training")
     assert not [metric.name for metric in REGISTRY.collect() if metric.name.startswith(PREFIX)]
-    assert telemetry.registry is not REGISTRY
 
 
-def test_a_taken_port_is_an_os_error(telemetry: Telemetry, endpoint: Endpoint) -> None:
+def test_a_taken_port_is_an_os_error(telemetry: Telemetry, endpoint: Endpoint, curves: dict[str, Path]) -> None:
     with pytest.raises(OSError, match=rf"port {endpoint.port} .*--port 0, which picks a free one"):
-        telemetry.serve(endpoint.port, "127.0.0.1")
+        telemetry.serve(endpoint.port, "127.0.0.1", curves)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from g2rpo_api.progress import StoppedReport
 from g2rpo_trainer.journal import Spread
 from g2rpo_trainer.reporting.history import Measurement
 from g2rpo_trainer.reporting.verdict import Change, changes, digits, is_binary, noise_margin, standard_error, verdict
@@ -190,3 +191,23 @@ def test_declared_roles_count(make: Any) -> None:
 ])  # fmt: skip
 def test_digits_show_two_of_the_difference(difference: float, expected: int) -> None:
     assert digits(difference) == expected
+
+
+@pytest.mark.parametrize(("records", "level"), [(41, "good"), (1, "pending")])
+def test_an_early_end_is_named_with_its_reason_and_changes_nothing_else(make: Any, records: int, level: str) -> None:
+    run = make.rising_run()[:records]
+    whole = verdict(run)
+    run[-1] = run[-1].model_copy(update={"stopped": StoppedReport(reason="Requested", message="No more money.")})
+    early = verdict(run)
+    assert (
+        early.text == f"Training ended early after iteration {records - 1}, as requested: No more money. {whole.text}"
+    )
+    assert (early.level, early.title) == (whole.level, whole.title)
+    assert early.level == level
+
+
+def test_a_run_that_went_on_after_an_early_end_did_not_end_early(make: Any) -> None:
+    run = make.rising_run()
+    whole = verdict(run)
+    run[7] = run[7].model_copy(update={"stopped": StoppedReport(reason="Requested", message="enough")})
+    assert verdict(run) == whole

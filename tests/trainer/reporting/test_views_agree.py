@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from g2rpo_api.progress import ProgressReport
 from g2rpo_trainer.journal import (
     AdvantageEntry,
     EvaluationEntry,
@@ -27,8 +29,9 @@ from g2rpo_trainer.journal import (
     StepEntry,
 )
 from g2rpo_trainer.monitoring.console import format_line
-from g2rpo_trainer.monitoring.progress import RunInfo, document
-from g2rpo_trainer.monitoring.telemetry import PREFIX, Telemetry
+from g2rpo_trainer.monitoring.names import PREFIX
+from g2rpo_trainer.monitoring.progress import RunInfo, State, document
+from g2rpo_trainer.monitoring.telemetry import CURVE_TYPES, Telemetry, Vitals
 from g2rpo_trainer.reporting.curves import read_records, write_curve_csv, write_curve_svg
 from g2rpo_trainer.reporting.history import eta_seconds
 from g2rpo_trainer.reporting.report import render
@@ -91,7 +94,7 @@ def runs(draw: st.DrawFn) -> list[IterationRecord]:
 
 
 def telemetry(total: int) -> Telemetry:
-    return Telemetry(RunInfo("numbers", total, 2, ROLES, cells_per_group=4), 60.0)  # type: ignore[arg-type]
+    return Telemetry(RunInfo("numbers", total, 2, ROLES, cells_per_group=4), Vitals(60.0))  # type: ignore[arg-type]
 
 
 def write_metrics(folder: Path, records: list[IterationRecord]) -> None:
@@ -115,7 +118,8 @@ def test_machines_can_read_every_run(tmp_path: Path, records: list[IterationReco
     assert [int(row["iteration"]) for row in rows] == [record.iteration for record in records]
     assert all(cell == "" or math.isfinite(float(cell)) for row in rows for cell in row.values())
     run = RunInfo("numbers", 10, 2, ROLES, cells_per_group=4)  # type: ignore[arg-type]
-    json.dumps(document(run, records, "training", eta_seconds(records, 10), None), allow_nan=False)
+    told = document(run, State(1.7e9, records, "Training", eta_seconds(records, 10)))
+    assert ProgressReport.model_validate_json(told.model_dump_json(by_alias=True)) == told
     line = format_line(records, 10)
     assert "nan" not in line
     assert "\n" not in line
@@ -139,7 +143,8 @@ def test_scrapers_can_read_every_run(records: list[IterationRecord]) -> None:
     observed = telemetry(10)
     for record in records:
         observed.observe(record, eta_seconds(records, 10))
-    text = observed._metrics("*/*").body.decode()
+    text = generate_latest(observed._vitals.registry).decode()
+    assert observed.progress().iteration == records[-1].iteration
     values = {s.name: s.value for f in text_string_to_metric_families(text) for s in f.samples if not s.labels}
     assert values[PREFIX + "iteration"] == records[-1].iteration
     assert values[PREFIX + "images_total"] == sum(record.images for record in records)
@@ -148,23 +153,23 @@ def test_scrapers_can_read_every_run(records: list[IterationRecord]) -> None:
 def test_all_views_tell_the_same_numbers(make: Any, tmp_path: Path) -> None:
     records = make.rising_run()
     run = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4)
-    rewards = {reward["name"]: reward for reward in document(run, records, "finished", 0.0, None)["rewards"]}
+    rewards = {reward.name: reward for reward in document(run, State(1.7e9, records, "Finished")).rewards}
     line = format_line(records, 40)
     page = render(make.folder(tmp_path, records))
     write_curve_csv(records, tmp_path / "curve.csv")
     last = list(csv.DictReader(io.StringIO((tmp_path / "curve.csv").read_text())))[-1]
-    assert f"reward {rewards['ocr']['mean']:.3f} " in line
-    assert f"held-out reader {100 * rewards['reader']['mean']:.0f} % (+{100 * rewards['reader']['delta']:.0f})" in line
-    assert float(last["reader.eval_mean"]) == rewards["reader"]["mean"]
+    assert f"reward {rewards['ocr'].mean:.3f} " in line
+    assert f"held-out reader {100 * rewards['reader'].mean:.0f} % (+{100 * rewards['reader'].delta:.0f})" in line
+    assert float(last["reader.eval_mean"]) == rewards["reader"].mean
     assert f"→ {100 * float(last['reader.eval_mean']):.0f} %)" in page
     assert f"→ {float(last['ocr.eval_mean']):.2f})" in page
 
 
-def test_a_scrape_at_any_moment_is_whole(make: Any) -> None:
+def test_a_scrape_at_any_moment_is_whole(make: Any, tmp_path: Path) -> None:
     """Scrapers ask without pause while iterations go by; no answer mixes two of them."""
     records = make.rising_run(120, 10)
     observed = telemetry(120)
-    endpoint = observed.serve(0, "127.0.0.1")
+    endpoint = observed.serve(0, "127.0.0.1", dict.fromkeys(CURVE_TYPES, tmp_path / "none"))
     answers: list[dict[str, Any]] = []
     done = threading.Event()
 
@@ -190,7 +195,7 @@ def test_a_scrape_at_any_moment_is_whole(make: Any) -> None:
     assert answers[-1]["iteration"] == 120
     for answer in answers:
         curve = answer["curve"]
-        assert (curve[-1][0] if curve else 0) == answer["iteration"]
+        assert (curve[-1]["iteration"] if curve else 0) == answer["iteration"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 41])

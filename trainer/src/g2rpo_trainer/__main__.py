@@ -1,7 +1,7 @@
 """`g2rpo-train job.yaml`: check, start ranks, train, and say how it ended.
 
-The only place where exceptions become exit codes (`g2rpo_api.contract.ExitCode`). Heavy libraries are
-imported after the job is known to be right, so that a mistake is answered at once.
+The only place where exceptions become exit codes (`g2rpo_api.contract.ExitCode`) and last words. Heavy
+libraries are imported after the job is known to be right, so that a mistake is answered at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import logging
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +21,14 @@ from g2rpo_api.contract import ExitCode
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import load_job
+from g2rpo_api.progress import TerminationReport
+from g2rpo_trainer.environment import Nodes, RankEnvironment, Surroundings, refuse_other_nodes
 from g2rpo_trainer.errors import TrainerError
-from g2rpo_trainer.launch import RankEnvironment, follow_launcher, launch
+from g2rpo_trainer.lastword import LastWord
+from g2rpo_trainer.launch import LAUNCHED, follow_launcher, launch
 from g2rpo_trainer.planning.plan import describe, plan
 from g2rpo_trainer.runfolder import RunFolder
+from g2rpo_trainer.stopping import StopRequest
 
 logger = logging.getLogger("g2rpo_trainer")
 
@@ -30,26 +36,109 @@ logger = logging.getLogger("g2rpo_trainer")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the answer is the process's exit code."""
     logging.getLogger().addHandler(logging.NullHandler())  # until there is a run folder to log to
-    arguments = _parser().parse_args(argv)
-    place = RankEnvironment.read(os.environ)
+    given = sys.argv[1:] if argv is None else argv
+    word = LastWord()
     try:
-        job = load_job(arguments.job)
-        foreseen = plan(job)
-        if arguments.check:
-            print(describe(foreseen))
-            return ExitCode.OK
-        if place is None or place.rank == 0:
-            RunFolder(arguments.runs / job.metadata.name).open(job)
+        report = _run(given, word)
     except SpecError as error:
-        return _failed(error, ExitCode.INVALID_SPEC)
+        report = _failed(word, ExitCode.INVALID_SPEC, str(error))
     except TrainerError as error:
-        return _failed(error, error.exit_code)
-    processes = job.spec.workers.processes_per_node
+        report = _failed(word, error.exit_code, str(error))
+    except KeyboardInterrupt:
+        report = word.report(128 + signal.SIGINT, "interrupted")
+    except Exception as error:
+        traceback.print_exc()
+        report = _failed(word, ExitCode.BUG, f"rank {word.rank}: {type(error).__name__}: {error}")
+    word.say(report)
+    return report.exit_code
+
+
+def _failed(word: LastWord, code: int, message: str) -> TerminationReport:
+    logger.error("%s", message, exc_info=code == ExitCode.BUG)
+    print(message, file=sys.stderr)
+    return word.report(code, message)
+
+
+def _run(given: Sequence[str], word: LastWord) -> TerminationReport:
+    """Check the job, or train; `word` learns on the way who speaks and how far training got."""
+    arguments = _parser().parse_args(given)
+    if arguments.check:
+        print(describe(plan(load_job(arguments.job))))
+        return word.report(ExitCode.OK, "checked")
+    word.path = _termination_log()
+    place = RankEnvironment.read(os.environ)
+    word.rank = place.rank if place else 0
+    job = load_job(arguments.job)
+    plan(job)
     if place is None:
-        print(f"{job.metadata.name}: starting {processes} rank{'s' if processes > 1 else ''}", flush=True)
-    if place is None and processes > 1:
-        return launch(sys.argv[1:] if argv is None else argv, processes)
-    return _rank(job, place or RankEnvironment.alone(), arguments)
+        return _node(job, arguments, given, word)
+    if place.rank == 0:
+        RunFolder(arguments.runs / job.metadata.name).open(job)
+    return _rank(job, place, arguments, word)
+
+
+def _termination_log() -> Path | None:
+    """Where the last word goes; where torchrun started ranks of their own, one of them speaks for the machine."""
+    path = os.environ.get(contract.ENV_TERMINATION_LOG)
+    speaks = LAUNCHED in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"
+    return Path(path) if path and speaks else None
+
+
+def _node(job: G2RPOJob, arguments: argparse.Namespace, given: Sequence[str], word: LastWord) -> TerminationReport:
+    """Be one of the machines that train together: start its ranks, or be the only rank there is."""
+    nodes = Nodes.read(os.environ)
+    refuse_other_nodes(job, nodes)
+    places = nodes.places(job.spec.workers.processes_per_node)
+    word.rank = places[0].rank
+    if nodes.rank == 0:
+        RunFolder(arguments.runs / job.metadata.name).open(job)
+    print(f"{job.metadata.name}: starting {_span(places)}", flush=True)
+    if places[0].world_size == 1:
+        return _rank(job, places[0], arguments, word)
+    return launch([sys.executable, "-m", "g2rpo_trainer", *given], places)
+
+
+def _span(places: Sequence[RankEnvironment]) -> str:
+    """1 rank, 4 ranks, rank 1 of 2, ranks 4 to 7 of 8."""
+    count, of = len(places), places[0].world_size
+    plural = "s" if count > 1 else ""
+    if count == of:
+        return f"{count} rank{plural}"
+    to = f" to {places[-1].rank}" if count > 1 else ""
+    return f"rank{plural} {places[0].rank}{to} of {of}"
+
+
+def _rank(job: G2RPOJob, place: RankEnvironment, arguments: argparse.Namespace, word: LastWord) -> TerminationReport:
+    """Be one rank, until the run is done or stopped."""
+    around, stop = Surroundings.read(os.environ, arguments.runs, arguments.port), StopRequest()
+    follow_launcher()
+    if place.world_size == 1:  # others first wait for each other, and until then a signal may end them at once
+        stop.install()
+    _prepare_environment(place)
+    from g2rpo_trainer.session import run_job  # noqa: PLC0415  heavy libraries only once the job is right
+
+    return word.ended(run_job(job, place, around, stop, word))
+
+
+def _prepare_environment(place: RankEnvironment) -> None:
+    """What libraries read when they are imported."""
+    os.environ.update(place.variables())
+    os.environ["HOME"] = str(_home())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # ranks share cores: more threads each only wait for each other
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def _home() -> Path:
+    """Where libraries keep what they compiled or fetched: the user's home, or what there is in a pod without one."""
+    homes = (Path(os.path.expanduser("~")), Path(contract.CACHE_DIR))  # noqa: PTH111  pathlib raises where there is none
+    return next((home for home in homes if home.is_absolute() and _writable(home)), Path(tempfile.gettempdir()))
+
+
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +146,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="g2rpo-train",
         description="Align a flow-matching image model with rewards, as a G2RPOJob says.",
         epilog="Exit codes: 0 done, 2 invalid job, 3 model or data missing, 4 reward failed, 5 diverged, "
-        "6 run folder not writable, 75 checkpointed on SIGTERM (start again to go on), 1 a bug (see log.jsonl).",
+        "6 run folder not writable, 7 another rank was lost, 75 checkpointed on SIGTERM (start again to go on), "
+        "1 a bug (see log.jsonl).",
     )
     parser.add_argument("job", type=Path, help="the job, a YAML file with a G2RPOJob")
     parser.add_argument("--check", action="store_true", help="only check the job and say what it will do")
@@ -75,62 +165,6 @@ def _parser() -> argparse.ArgumentParser:
         "where that is free); 0 takes a free one",
     )
     return parser
-
-
-class StopRequest:
-    """Set by SIGTERM or Ctrl-C; the loop asks for it where it can stop. A second Ctrl-C is not waited for."""
-
-    def __init__(self) -> None:
-        """Not asked for yet."""
-        self.asked = False
-
-    def install(self) -> None:
-        """Take over the signals."""
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGINT, self._ask)
-        follow_launcher()
-
-    def _ask(self, number: int, _: object) -> None:
-        self.asked = True
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _rank(job: G2RPOJob, place: RankEnvironment, arguments: argparse.Namespace) -> int:
-    """Be one rank; every way out of the run ends here as an exit code."""
-    stop = StopRequest()
-    stop.install()
-    _prepare_environment(place)
-    try:
-        from g2rpo_trainer.session import run_job  # noqa: PLC0415  heavy libraries only once the job is right
-
-        done = run_job(job, place, arguments.runs, arguments.port, lambda: stop.asked)
-        return ExitCode.OK if done else ExitCode.CHECKPOINTED
-    except SpecError as error:
-        return _failed(error, ExitCode.INVALID_SPEC)
-    except TrainerError as error:
-        return _failed(error, error.exit_code)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except Exception as error:  # the last resort: a bug's traceback belongs into the log
-        logger.exception("rank %d ended by a bug", place.rank)
-        print(f"\nrank {place.rank}: {type(error).__name__}: {error} (traceback: {contract.RUN_LOG})", file=sys.stderr)
-        return ExitCode.BUG
-
-
-def _failed(error: Exception, code: ExitCode) -> int:
-    logger.error("%s", error)
-    print(error, file=sys.stderr)
-    return code
-
-
-def _prepare_environment(place: RankEnvironment) -> None:
-    """What libraries read when they are imported."""
-    os.environ.update(place.variables())
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # ranks share cores: more threads each only wait for each other
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from torch import Tensor
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.progress import StoppedReport
 from g2rpo_api.training import ModelSpec, OptimizerSpec, TrainingSpec
 from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 VERSIONED = ("torch", "diffusers", "transformers", "peft", "deepspeed", "g2rpo-trainer")
 DEFAULT_PROBES = 8
 StopAsked = Callable[[], bool]
+EndAsked = Callable[[], StoppedReport | None]
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,17 @@ class Built:
     family: Family
 
 
-def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher | Silent, stop: StopAsked) -> Built:
+def build(
+    job: G2RPOJob,
+    world: World,
+    folder: RunFolder,
+    publisher: Publisher | Silent,
+    stop: StopAsked,
+    end: EndAsked = lambda: None,
+) -> Built:
     """Load everything that the job names and take up the newest whole checkpoint.
+
+    `stop` and `end` are asked while it trains: for a checkpoint to go on from, and for an early end.
 
     Raises:
         SpecError: the number of ranks does not fit the job.
@@ -78,7 +89,7 @@ def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher |
     scorer, stopwatch = _scorer(training, family, tuple(r for r in rewards if r.role == "Train"))
     prompts = load_prompts(Path(resolve(training.prompts.path)), "spec.training.prompts.path")
     evaluator = _evaluator(training, model, rewards, prompts, world)
-    publisher.resume(records, [probe.text for probe in evaluator.probes])
+    publisher.resume(records, [probe.text for probe in evaluator.probes], state.iteration)
     run = Run(
         world=world,
         model=model,
@@ -98,10 +109,10 @@ def build(job: G2RPOJob, world: World, folder: RunFolder, publisher: Publisher |
         constants=_constants(training),
         store=store,
         publisher=publisher,
-        attempt=records[-1].attempt + 1 if records else 1,
         stopwatch=stopwatch,
         stop_requested=stop,
-        untrained_is_missing=not records,
+        end_requested=end,
+        last_record=records[-1] if records else None,
     )
     return Built(run, state, family)
 

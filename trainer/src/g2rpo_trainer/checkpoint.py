@@ -73,7 +73,7 @@ class CheckpointStore:
         Raises:
             StorageError: the disk is full or not writable; earlier checkpoints are untouched.
         """
-        name = f"iter-{state.iteration:06d}"
+        name = name_of(state.iteration)
         partial = self.folder / f".partial-{name}"
         with storage_errors(self.folder):
             if self.is_writer:
@@ -107,6 +107,16 @@ class CheckpointStore:
 
     def _complete(self) -> list[Path]:
         return sorted(self.folder.glob("iter-*"))
+
+
+def name_of(iteration: int) -> str:
+    """Folder of an iteration's checkpoint; names sort as iterations do."""
+    return f"iter-{iteration:06d}"
+
+
+def saved_at(folder: Path, iteration: int) -> float:
+    """Unix seconds at which the iteration's checkpoint in the folder of checkpoints was saved."""
+    return (folder / name_of(iteration) / MANIFEST).stat().st_mtime
 
 
 class DamagedCheckpointError(Exception):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from g2rpo_trainer.launch import RankEnvironment
+from g2rpo_trainer.environment import RankEnvironment
+from g2rpo_trainer.errors import PeerLostError
 from g2rpo_trainer.models.protocol import Forward
 
 # DeepSpeed looks once, at import, and warns on the terminal when it finds nothing but a CPU
@@ -28,6 +29,22 @@ from deepspeed.accelerator import get_accelerator
 
 T = TypeVar("T")
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+"""How long ranks wait for each other, when they meet and later; one whose process ends is noticed at once."""
+LOST = ("closed by peer", "reset by peer", "Broken pipe", "Timed out waiting", "remote process exited", "was aborted")
+"""What gloo and nccl say when another rank is gone or does not come: plain RuntimeErrors."""
+
+
+@contextmanager
+def peers_needed(rank: int) -> Iterator[None]:
+    """Inside, the loss of another rank is a PeerLostError: whoever reads it looks elsewhere for the cause."""
+    try:
+        yield
+    except RuntimeError as error:
+        of_the_store = isinstance(error, distributed.DistNetworkError | distributed.DistStoreError)
+        if not of_the_store and not any(sign in str(error) for sign in LOST):
+            raise
+        said = str(error).partition("\n")[0]
+        raise PeerLostError(f"rank {rank} lost another rank, which tells why, if anything does: {said}") from error
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,10 @@ class World:
 
     @classmethod
     def join(cls, place: RankEnvironment) -> World:
-        """Meet the other ranks; nccl where there are GPUs, else gloo on one thread."""
+        """Meet the other ranks; nccl where there are GPUs, else gloo on one thread.
+
+        The first rank's machine may have no name or no listener yet: it is tried again until it has.
+        """
         # DeepSpeed's shared-memory collectives would be compiled at start-up, which needs a compiler in the image
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         accelerator = get_accelerator()

@@ -43,3 +43,9 @@ class StorageError(TrainerError):
     """The run folder cannot be written: full, read-only or not ours."""
 
     exit_code = ExitCode.STORAGE
+
+
+class PeerLostError(TrainerError):
+    """Another rank is gone: what happened is told there, not here."""
+
+    exit_code = ExitCode.PEER_LOST

@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from g2rpo_api.progress import StoppedReport
+
 Role = Literal["train", "heldout"]
 Phase = Literal["rollout", "decode", "reward", "train", "checkpoint", "eval"]
 
@@ -118,3 +120,5 @@ class IterationRecord(Entry):
     """Rows that went through the transformer without gradient, over all ranks."""
     images: int
     """Pictures decoded and scored for training, over all ranks."""
+    stopped: StoppedReport | None = None
+    """Why the run ended here, before the job's last iteration."""

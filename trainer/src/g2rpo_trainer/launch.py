@@ -1,7 +1,7 @@
-"""Where this process stands among the ranks, and how a laptop starts several.
+"""How a machine starts its ranks and waits for them.
 
-Who calls this: `__main__`, before anything heavy is imported. On a cluster torchrun starts the ranks
-and sets the same variables. The launcher is ours and small because exit codes are a contract: torchrun
+Who calls this: `__main__`, where one machine has several ranks or several machines train together. torchrun
+can start the ranks instead. The launcher is ours and small because exit codes are a contract: torchrun
 answers 1 whatever its workers say.
 """
 
@@ -11,16 +11,19 @@ import ctypes
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
+from g2rpo_api import contract
 from g2rpo_api.contract import ExitCode
+from g2rpo_api.progress import TerminationReport
+from g2rpo_trainer.environment import RankEnvironment
+from g2rpo_trainer.lastword import heard
 
-LOOPBACK = "127.0.0.1"
 GRACE_SECONDS = 5.0
 """How long ranks may take to end after another one failed."""
 POLL_SECONDS = 0.1
@@ -28,112 +31,119 @@ LAUNCHED = "G2RPO_LAUNCHED"
 """Set in ranks that `launch` started."""
 PR_SET_PDEATHSIG = 1
 """Linux: the signal to get when the parent dies."""
+NO_FAILURE = (ExitCode.OK, ExitCode.CHECKPOINTED)
+TELLING = (ExitCode.BUG, 128 + signal.SIGABRT, ExitCode.PEER_LOST, ExitCode.CHECKPOINTED, ExitCode.OK)
+"""Exit codes that say less than any other, and each less than the one before: libraries abort when a rank is lost."""
+HINTS: dict[int, str] = {signal.SIGKILL: ": often memory exhausted", signal.SIGBUS: ": often /dev/shm exhausted"}
 
 
-@dataclass(frozen=True)
-class RankEnvironment:
-    """The standard variables of torch.distributed."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-    master_address: str
-    master_port: int
-
-    @classmethod
-    def read(cls, environment: Mapping[str, str]) -> RankEnvironment | None:
-        """What torchrun (or `launch`) set; None where nobody started this process as a rank."""
-        if "RANK" not in environment:
-            return None
-        return cls(
-            rank=int(environment["RANK"]),
-            world_size=int(environment["WORLD_SIZE"]),
-            local_rank=int(environment.get("LOCAL_RANK", "0")),
-            master_address=environment.get("MASTER_ADDR", LOOPBACK),
-            master_port=int(environment["MASTER_PORT"]),
-        )
-
-    @classmethod
-    def alone(cls) -> RankEnvironment:
-        """The only rank there is."""
-        return cls(0, 1, 0, LOOPBACK, free_port())
-
-    def variables(self) -> dict[str, str]:
-        """As environment variables, for a child and for libraries that read them."""
-        return {
-            "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.world_size),
-            "LOCAL_RANK": str(self.local_rank),
-            "MASTER_ADDR": self.master_address,
-            "MASTER_PORT": str(self.master_port),
-        }
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def launch(arguments: Sequence[str], processes: int) -> int:
-    """Run `python -m g2rpo_trainer` as `processes` ranks of this machine and wait for all.
+def launch(command: Sequence[str], places: Sequence[RankEnvironment]) -> TerminationReport:
+    """Run `command` as several ranks of this machine and wait for all.
 
     SIGTERM and SIGINT reach the ranks as SIGTERM, so that they save a checkpoint; a second one kills
     them. When a rank fails the others are told to end and, after a grace, killed, since they would
     wait for it in a collective.
 
     Returns:
-        The exit code of the first rank that failed, or 0.
+        The last word of the first rank that failed (as a shell has it, a rank killed by signal N ends with
+        128 + N), or that the first rank of this machine ended well; with the progress that rank 0 reported.
     """
-    port = free_port()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "g2rpo_trainer", *arguments],
-            env=os.environ | RankEnvironment(rank, processes, rank, LOOPBACK, port).variables() | {LAUNCHED: "1"},
-        )
-        for rank in range(processes)
-    ]
-    told = False
-
-    def hand_on(*_: object) -> None:
-        nonlocal told
-        for rank in ranks:
-            rank.kill() if told else rank.terminate()
-        told = True
-
-    signal.signal(signal.SIGTERM, hand_on)
-    signal.signal(signal.SIGINT, hand_on)
-    try:
-        return _wait(ranks)
-    finally:
-        for rank in ranks:
-            rank.kill()
+    with tempfile.TemporaryDirectory(prefix="g2rpo-ranks-") as folder:
+        words = {place.rank: Path(folder) / f"{place.rank}.json" for place in places}
+        ranks = Ranks()
+        try:
+            ranks.start(command, places, words)
+            rank, code = ranks.wait()
+        finally:
+            ranks.kill()
+        lead = heard(words[places[0].rank])
+        said = heard(words[rank])
+    if said is None or said.exit_code != code:
+        said = TerminationReport(exit_code=code, rank=rank, message=_silent_end(rank, code))
+        print(said.message, file=sys.stderr)
+    return said.model_copy(update={"progress": lead.progress if lead else None})
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """Exit code of the first failure after all ranks ended, or 0."""
-    first, deadline = int(ExitCode.OK), math.inf
-    while any(rank.poll() is None for rank in ranks):
-        failed = [rank.returncode for rank in ranks if rank.returncode]
-        if failed and first == ExitCode.OK:
-            first, deadline = _telling(failed), time.monotonic() + GRACE_SECONDS
-            for rank in ranks:
-                rank.terminate()
-        if time.monotonic() > deadline:
-            for rank in ranks:
-                rank.kill()
-        time.sleep(POLL_SECONDS)
-    return first or _telling([rank.returncode for rank in ranks])
+class Ranks:
+    """The processes of this machine's ranks."""
+
+    def __init__(self) -> None:
+        """None is running, but signals are kept for them from now on."""
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._asked = 0
+        self._told = 0
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, self._ask)
+
+    def start(self, command: Sequence[str], places: Sequence[RankEnvironment], words: Mapping[int, Path]) -> None:
+        """One process a place; its last word goes to the file in `words`."""
+        for place in places:
+            own = {LAUNCHED: "1", contract.ENV_TERMINATION_LOG: str(words[place.rank])}
+            self._processes[place.rank] = subprocess.Popen(command, env=os.environ | place.variables() | own)
+
+    def wait(self) -> tuple[int, int]:
+        """Rank and exit code of the first failure after all ranks ended, or of the lowest rank."""
+        first: tuple[int, int] | None = None
+        deadline = math.inf
+        while len(ended := self._ended()) < len(self._processes):
+            self._hand_on()
+            failed = {rank: code for rank, code in ended.items() if code not in NO_FAILURE}
+            if failed and first is None:
+                first, deadline = most_telling(failed), time.monotonic() + GRACE_SECONDS
+                self._terminate()
+            if time.monotonic() > deadline:
+                self.kill()
+            time.sleep(POLL_SECONDS)
+        return first or most_telling(ended)
+
+    def kill(self) -> None:
+        """End those that still run, at once."""
+        for process in self._processes.values():
+            process.kill()
+
+    def _terminate(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+
+    def _ask(self, *_: object) -> None:
+        self._asked += 1
+
+    def _hand_on(self) -> None:
+        """The first signal asks, any further one kills."""
+        if self._asked > self._told:
+            self.kill() if self._told else self._terminate()
+            self._told = self._asked
+
+    def _ended(self) -> dict[int, int]:
+        """Exit codes of those that have ended."""
+        codes = {rank: process.poll() for rank, process in self._processes.items()}
+        return {rank: exit_code(code, self._told > 0) for rank, code in codes.items() if code is not None}
 
 
-def _telling(returncodes: Sequence[int]) -> int:
-    """The code that says most: ranks that lose another one end as by a bug, a moment later.
+def exit_code(returncode: int, told: bool) -> int:
+    """As a shell has it, a process killed by signal N ends with 128 + N.
 
-    As a shell has it, a rank killed by signal N ends with 128 + N.
+    A rank that was told to stop before it listened to signals had nothing to save: it may as well have.
     """
-    codes = [code if code >= 0 else 128 - code for code in returncodes]
-    return next((code for code in codes if code not in (ExitCode.OK, ExitCode.BUG)), max(codes))
+    if told and returncode == -signal.SIGTERM:
+        return ExitCode.CHECKPOINTED
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def most_telling(codes: Mapping[int, int]) -> tuple[int, int]:
+    """The rank, and its code, that says most about why ranks ended."""
+    return min(codes.items(), key=lambda item: (TELLING.index(item[1]) if item[1] in TELLING else -1, item[0]))
+
+
+def _silent_end(rank: int, code: int) -> str:
+    """What can be said of a rank that did not say it."""
+    if code == ExitCode.CHECKPOINTED:
+        return f"rank {rank} was stopped before it had anything to save"
+    if code <= 128:
+        return f"rank {rank} ended with exit code {code} and did not say why"
+    number = code - 128
+    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+    return f"rank {rank} was killed by signal {number} ({name}){HINTS.get(number, '')}"
 
 
 def follow_launcher() -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from g2rpo_api.progress import StoppedReport
 from g2rpo_trainer.checkpoint import CheckpointStore, TrainState
 from g2rpo_trainer.engine import Engine, World
 from g2rpo_trainer.errors import DivergedError
@@ -72,9 +73,11 @@ class Run:
     publisher: Publisher | Silent
     stopwatch: Stopwatch
     stop_requested: Callable[[], bool]
-    attempt: int
-    untrained_is_missing: bool
-    """Whether the diary still lacks the evaluation of the untrained model."""
+    """Whether this rank was told to save and leave, to go on later."""
+    end_requested: Callable[[], StoppedReport | None]
+    """Why to end for good, if this rank knows of a reason."""
+    last_record: IterationRecord | None
+    """Of earlier attempts; None where not even the untrained model was evaluated."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Learnt:
 
 
 def train(run: Run, state: TrainState) -> bool:
-    """Train from `state` to the last iteration.
+    """Train from `state` to the last iteration, or to the one after which an early end was asked for.
 
     Returns:
         True when done, False when a stop was asked for; either way the last state is checkpointed.
@@ -95,8 +98,11 @@ def train(run: Run, state: TrainState) -> bool:
     Raises:
         TrainerError: a reward failed, training diverged, or the disk refused.
     """
-    if run.untrained_is_missing:
+    if run.last_record is None:
         _evaluate_untrained(run)
+    if (stopped := _early_end(run, state.iteration)) is not None:
+        _end_where_it_stands(run, state.iteration, stopped)
+        return True
     for iteration in range(state.iteration + 1, run.plan.iterations + 1):
         started = time.perf_counter()
         learnt = learn(run, iteration, state)
@@ -104,10 +110,14 @@ def train(run: Run, state: TrainState) -> bool:
             _checkpoint(run, state)
             return False
         state = learnt.state
-        evaluation = _evaluate(run, iteration) if run.plan.evaluation_due(iteration) else []
-        run.publisher.publish(_record(run, learnt, _frame(run, iteration, evaluation, time.perf_counter() - started)))
-        if run.plan.checkpoint_due(iteration):
+        stopped = _early_end(run, iteration)
+        evaluation = _evaluate(run, iteration) if stopped or run.plan.evaluation_due(iteration) else []
+        frame = _frame(run, iteration, evaluation, time.perf_counter() - started)
+        run.publisher.publish(_record(run, learnt, replace(frame, stopped=stopped)))
+        if stopped or run.plan.checkpoint_due(iteration):
             _checkpoint(run, state)
+        if stopped:
+            break
     return True
 
 
@@ -133,6 +143,24 @@ def learn(run: Run, iteration: int, state: TrainState) -> Learnt | None:
 def _stopping(run: Run) -> bool:
     """Whether some rank was asked to stop; the same answer on every rank."""
     return run.world.any(run.stop_requested())
+
+
+def _early_end(run: Run, iteration: int) -> StoppedReport | None:
+    """Why the run ends after this iteration, which is not the last; the same answer on every rank."""
+    if iteration >= run.plan.iterations:
+        return None
+    mine = run.end_requested()
+    if not run.world.any(mine is not None):
+        return None
+    stopped = next(reason for reason in run.world.gather(mine) if reason is not None)
+    run.publisher.ending(stopped)
+    return stopped
+
+
+def _end_where_it_stands(run: Run, iteration: int, stopped: StoppedReport) -> None:
+    """An end before anything was learnt in this attempt: an earlier one's last record gets what belongs to an end."""
+    evaluated = run.last_record is None or bool(run.last_record.evaluation)
+    run.publisher.amend([] if evaluated else _evaluate(run, iteration), stopped)
 
 
 def _improve(
@@ -178,7 +206,7 @@ def _frame(run: Run, iteration: int, evaluation: list[EvaluationEntry], seconds:
     return Frame(
         iteration=iteration,
         time=time.time(),
-        attempt=run.attempt,
+        attempt=run.publisher.attempt,
         world_size=run.world.size,
         seconds=run.stopwatch.take(),
         step_seconds=seconds,

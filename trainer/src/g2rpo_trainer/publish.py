@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,14 @@ from torch import Tensor
 from g2rpo_api import contract
 from g2rpo_api.algorithm import G2RPOSettings
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.progress import CheckpointReport, ProgressReport, StoppedReport
+from g2rpo_trainer.checkpoint import saved_at
 from g2rpo_trainer.errors import PortError
-from g2rpo_trainer.journal import IterationRecord, Role
+from g2rpo_trainer.journal import EvaluationEntry, IterationRecord, Role
 from g2rpo_trainer.monitoring.console import Progress
 from g2rpo_trainer.monitoring.endpoint import Endpoint
 from g2rpo_trainer.monitoring.progress import RunInfo
-from g2rpo_trainer.monitoring.telemetry import Telemetry
+from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
 from g2rpo_trainer.reporting.curves import write_curve_csv, write_curve_svg
 from g2rpo_trainer.reporting.grids import probe_grid
 from g2rpo_trainer.reporting.history import eta_seconds
@@ -39,23 +41,42 @@ STALL_SECONDS = 1800.0
 ROLES: dict[str, Role] = {"Train": "train", "HeldOut": "heldout"}
 
 
+@dataclass(frozen=True)
 class Silent:
-    """What ranks that do not lead tell: nothing."""
+    """What ranks that do not lead tell: at most that they are alive."""
 
-    def resume(self, records: Sequence[IterationRecord], captions: Sequence[str]) -> None:
+    beat: Callable[[], object] = lambda: None
+    """Called whenever something happened."""
+    attempt: int = 1
+    """Of no account: nobody reads the records of these ranks."""
+
+    def resume(self, records: Sequence[IterationRecord], captions: Sequence[str], iteration: int) -> None:
         """See `Publisher.resume`."""
+        self.beat()
 
     def publish(self, record: IterationRecord) -> None:
         """See `Publisher.publish`."""
+        self.beat()
+
+    def ending(self, stopped: StoppedReport) -> None:
+        """See `Publisher.ending`."""
+        self.beat()
+
+    def amend(self, evaluation: list[EvaluationEntry], stopped: StoppedReport) -> None:
+        """See `Publisher.amend`."""
+        self.beat()
 
     def evaluating(self) -> None:
         """See `Publisher.evaluating`."""
+        self.beat()
 
     def pictures(self, iteration: int, images: Tensor) -> None:
         """See `Publisher.pictures`."""
+        self.beat()
 
     def checkpointed(self, iteration: int, seconds: float) -> None:
         """See `Publisher.checkpointed`."""
+        self.beat()
 
 
 @dataclass
@@ -72,15 +93,19 @@ class Publisher:
 
     def __post_init__(self) -> None:
         self._console = Progress(sys.stdout, self.job.spec.training.iterations)
-        self._telemetry = Telemetry(run_info(self.job, self.world_size, self.attempt), STALL_SECONDS)
+        self._telemetry = Telemetry(run_info(self.job, self.world_size, self.attempt), Vitals(STALL_SECONDS))
 
-    def resume(self, records: Sequence[IterationRecord], captions: Sequence[str]) -> None:
-        """Take up what earlier attempts told; `captions` name the probe pictures."""
+    def resume(self, records: Sequence[IterationRecord], captions: Sequence[str], iteration: int) -> None:
+        """Take up what earlier attempts told and the checkpoint that they left; `captions` name the probe pictures.
+
+        Args:
+            iteration: of the checkpoint; 0 where there is none.
+        """
         self._records, self._captions = list(records), list(captions)
         self._console.resume(self._records)
-        self._telemetry.resume(self._records)
-        done = self._records[-1].iteration if self._records else 0
-        logger.info("attempt %d on %d ranks goes on after iteration %d", self.attempt, self.world_size, done)
+        time = saved_at(self.folder.checkpoints, iteration) if iteration else 0.0
+        self._telemetry.resume(self._records, CheckpointReport(iteration=iteration, time=time) if iteration else None)
+        logger.info("attempt %d on %d ranks goes on after iteration %d", self.attempt, self.world_size, iteration)
 
     @contextmanager
     def serving(self, port: int | None) -> Iterator[None]:
@@ -89,7 +114,7 @@ class Publisher:
         Raises:
             PortError: the port that was asked for is taken.
         """
-        endpoint = self._listen(port)
+        endpoint = listen(self._serve, port)
         where = f"http://localhost:{endpoint.port}"
         print(f"{self.job.metadata.name}: {self.folder.path}, metrics at {where}/metrics", flush=True)
         try:
@@ -98,22 +123,36 @@ class Publisher:
             self._console.clear()
             endpoint.close()
 
+    def progress(self) -> ProgressReport:
+        """Where the run stands."""
+        return self._telemetry.progress()
+
     def publish(self, record: IterationRecord) -> None:
         """An iteration is done; its record is on the disk when this returns."""
         self.folder.append(record)
         self._records.append(record)
-        self._telemetry.enter("training")
+        self._telemetry.enter("Training")
         self._telemetry.observe(record, eta_seconds(self._records, self.job.spec.training.iterations))
         self._console.show(record)
-        for entry in record.evaluation:
-            means = {name: round(spread.mean, 4) for name, spread in entry.rewards.items()}
-            logger.info("iteration %d, %s on %d prompts: %s", record.iteration, entry.split, entry.prompts, means)
-        if record.evaluation:
-            write_curve_csv(self._records, self.folder.path / contract.RUN_CURVE_CSV)
+        self._evaluated(record)
+
+    def ending(self, stopped: StoppedReport) -> None:
+        """It is decided that the run ends early."""
+        self._telemetry.end_early(stopped)
+        logger.info("ending early (%s): %s", stopped.reason, stopped.message)
+
+    def amend(self, evaluation: list[EvaluationEntry], stopped: StoppedReport) -> None:
+        """The run ends where an earlier attempt left it: its last record gets the final evaluation and the reason."""
+        last = self._records[-1]
+        record = last.model_copy(update={"evaluation": evaluation or last.evaluation, "stopped": stopped})
+        self.folder.amend(record)
+        self._records[-1] = record
+        self._telemetry.amend(record)
+        self._evaluated(record)
 
     def evaluating(self) -> None:
         """An evaluation begins."""
-        self._telemetry.enter("evaluating")
+        self._telemetry.enter("Evaluating")
 
     def pictures(self, iteration: int, images: Tensor) -> None:
         """The probes as the model draws them now, float32 [n, 3, H, W] in [0, 1]."""
@@ -128,24 +167,67 @@ class Publisher:
 
     def finish(self, done: bool) -> Path:
         """Write the curves and the report, and say where they are."""
-        self._telemetry.enter("finished")
         logger.info("finished" if done else "stopped with a checkpoint")
         self._console.finish()
-        write_curve_csv(self._records, self.folder.path / contract.RUN_CURVE_CSV)
-        write_curve_svg(self._records, self.folder.path / contract.RUN_CURVE_SVG)
+        self._write_curves()
         report = write_report(self.folder.path)
+        stopped = self._records[-1].stopped
         if not done:
             print("stopped with a checkpoint; the same command goes on from there")
-        print(f"report: {report}")
+        elif stopped:
+            print(f"ended early: {stopped.message}")
+        print(f"report: {report}", flush=True)
+        if done:
+            self._telemetry.enter("Finished")
         return report
 
-    def _listen(self, port: int | None) -> Endpoint:
-        try:
-            return self._telemetry.serve(contract.DEFAULT_PORT if port is None else port, "")
-        except OSError as error:
-            if port is None:
-                return self._telemetry.serve(0, "")
-            raise PortError(f"--port: {error.strerror}") from error
+    def linger(self, seconds: float, stop: Callable[[], bool]) -> None:
+        """Keep answering until the last numbers were fetched, `seconds` are over, or somebody asks to stop."""
+        self._telemetry.farewell.wait(seconds, stop)
+
+    def _evaluated(self, record: IterationRecord) -> None:
+        for entry in record.evaluation:
+            means = {name: round(spread.mean, 4) for name, spread in entry.rewards.items()}
+            logger.info("iteration %d, %s on %d prompts: %s", record.iteration, entry.split, entry.prompts, means)
+        if record.evaluation:
+            self._write_curves()
+
+    def _write_curves(self) -> None:
+        write_curve_csv(self._records, self.folder.path / contract.RUN_CURVE_CSV)
+        write_curve_svg(self._records, self.folder.path / contract.RUN_CURVE_SVG)
+
+    def _serve(self, port: int) -> Endpoint:
+        files = {contract.PATH_CURVE_CSV: contract.RUN_CURVE_CSV, contract.PATH_CURVE_SVG: contract.RUN_CURVE_SVG}
+        return self._telemetry.serve(port, "", {path: self.folder.path / name for path, name in files.items()})
+
+
+@contextmanager
+def alive(port: int | None) -> Iterator[Silent]:
+    """Answer for a machine that does not lead while inside: whether its first rank, which tells nothing else, lives.
+
+    Raises:
+        PortError: the port that was asked for is taken.
+    """
+    vitals = Vitals(STALL_SECONDS)
+    endpoint = listen(lambda port: vitals.serve(port, ""), port)
+    try:
+        yield Silent(vitals.beat)
+    finally:
+        endpoint.close()
+
+
+def listen(serve: Callable[[int], Endpoint], port: int | None) -> Endpoint:
+    """Serve on the port; None is the default port, or a free one where that is taken.
+
+    Raises:
+        PortError: the port that was asked for is taken.
+    """
+    try:
+        return serve(contract.DEFAULT_PORT if port is None else port)
+    except OSError as error:
+        if port is None:
+            return serve(0)
+        raise PortError(f"--port: {error.strerror}") from error
 
 
 def run_info(job: G2RPOJob, world_size: int, attempt: int) -> RunInfo:

@@ -6,7 +6,7 @@ dashboards and reports; the names are in `g2rpo_api.contract`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,22 @@ from typing import Any
 from g2rpo_api import contract
 from g2rpo_api.errors import SpecError, SpecProblem, show
 from g2rpo_api.job import G2RPOJob
-from g2rpo_api.parse import dump_job, load_job
+from g2rpo_api.parse import load_job
+from g2rpo_api.yamltext import text_of
 from g2rpo_trainer.journal import IterationRecord
 from g2rpo_trainer.reporting.curves import read_records
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
 
 MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety")
 """Parts of spec.training that a run may take up with other values: they do not touch what was computed."""
+
+ACTED_ON: Any = {
+    "api_version": True,
+    "kind": True,
+    "metadata": {"name"},
+    "spec": {"workers": {"nodes", "processes_per_node"}, "training": True},
+}
+"""What a trainer reads of a job; the rest is about pods."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +48,29 @@ class RunFolder:
         """Checkpoints of all attempts."""
         return self.path / contract.RUN_CHECKPOINTS
 
+    def make(self) -> None:
+        """Create the folders that are missing; every machine may have a disk of its own.
+
+        Raises:
+            StorageError: they cannot be made.
+        """
+        with storage_errors(self.path):
+            for folder in (self.path, self.checkpoints, self.path / contract.RUN_SAMPLES):
+                folder.mkdir(parents=True, exist_ok=True)
+
     def open(self, job: G2RPOJob) -> None:
-        """Create what is missing and write the job, every default spelt out.
+        """Create what is missing and write what the trainer acts on, every default spelt out.
 
         Raises:
             StorageError: the folder cannot be written.
             SpecError: it holds a run of another training spec.
         """
+        self.make()
         with storage_errors(self.path):
-            for folder in (self.path, self.checkpoints, self.path / contract.RUN_SAMPLES):
-                folder.mkdir(parents=True, exist_ok=True)
             existing = self.path / contract.RUN_JOB
             if existing.is_file():
                 refuse_other_training(load_job(existing), job, self.path)
-            replace_file(existing, dump_job(job).encode())
+            replace_file(existing, text_of(acted_on(job)).encode())
 
     def next_attempt(self) -> int:
         """Number of the attempt that begins now, from 1."""
@@ -61,8 +79,7 @@ class RunFolder:
     def take_up(self, iteration: int) -> list[IterationRecord]:
         """Forget records after `iteration`, whose weights are lost and will be computed again; the others."""
         kept = [record for record in self.records() if record.iteration <= iteration]
-        with storage_errors(self.metrics):
-            replace_file(self.metrics, "".join(f"{record.model_dump_json()}\n" for record in kept).encode())
+        self._rewrite(kept)
         return kept
 
     def records(self) -> list[IterationRecord]:
@@ -77,6 +94,19 @@ class RunFolder:
         """Add a record to the diary; it is on the disk when this returns."""
         with storage_errors(self.metrics):
             append_line(self.metrics, record.model_dump_json())
+
+    def amend(self, record: IterationRecord) -> None:
+        """Put the record in place of the last one."""
+        self._rewrite([*self.records()[:-1], record])
+
+    def _rewrite(self, records: Sequence[IterationRecord]) -> None:
+        with storage_errors(self.metrics):
+            replace_file(self.metrics, "".join(f"{record.model_dump_json()}\n" for record in records).encode())
+
+
+def acted_on(job: G2RPOJob) -> dict[str, Any]:
+    """The part of a job that a trainer reads, every default spelt out, by YAML keys."""
+    return job.model_dump(mode="json", by_alias=True, include=ACTED_ON)
 
 
 def refuse_other_training(before: G2RPOJob, now: G2RPOJob, folder: Path) -> None:

@@ -5,61 +5,81 @@ Who calls this: `__main__`, once it knows that the job is right; heavy imports b
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from pathlib import Path
+from contextlib import nullcontext
 
 import torch
 
 from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob
 from g2rpo_trainer.build import Built, build
-from g2rpo_trainer.engine import World
+from g2rpo_trainer.engine import World, peers_needed
+from g2rpo_trainer.environment import RankEnvironment, Surroundings
 from g2rpo_trainer.export import export_weights
-from g2rpo_trainer.launch import RankEnvironment
+from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
-from g2rpo_trainer.publish import Publisher, Silent
+from g2rpo_trainer.publish import Publisher, Silent, alive
 from g2rpo_trainer.runfolder import RunFolder
+from g2rpo_trainer.stopping import StopFile, StopRequest
 
-logger = logging.getLogger(__name__)
 
+def run_job(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: StopRequest, word: LastWord) -> bool:
+    """Train the job in its run folder from its newest checkpoint if there is one.
 
-def run_job(job: G2RPOJob, place: RankEnvironment, runs: Path, port: int | None, stop: Callable[[], bool]) -> bool:
-    """Train the job in its run folder, which is open, from its newest checkpoint if there is one.
+    The first rank of every machine answers on the port, from before the ranks meet.
+
+    Args:
+        job: what to train; rank 0's run folder is open.
+        place: which rank this is.
+        around: where the run goes, and what the pod wants of it.
+        stop: listens to signals once the ranks have met.
+        word: is told how to find out how far training got.
 
     Returns:
-        True when it is done, False when `stop` ended it early (with a checkpoint).
+        True when it is done, False when `stop` ended it with a checkpoint.
 
     Raises:
         SpecError, TrainerError: see `__main__` for what each means to a user.
     """
     torch.set_num_threads(1)  # for the CPU: several ranks share its cores
     hide_progress_bars()
-    folder = RunFolder(runs / job.metadata.name)
-    world = World.join(place)
+    folder = RunFolder(around.runs / job.metadata.name)
+    folder.make()
     log_to(folder.path / contract.RUN_LOG, job.metadata.name, place.rank)
-    lead = place.rank == 0
-    done = _lead(job, folder, world, port, stop) if lead else _train(job, folder, world, Silent(), stop)
-    world.leave()
-    return done
+    if place.rank == 0:
+        return _lead(job, place, around, stop, word)
+    with alive(around.port) if place.local_rank == 0 else nullcontext(Silent()) as publisher:
+        return _train(job, place, folder, publisher, stop, StopFile())
 
 
-def _lead(job: G2RPOJob, folder: RunFolder, world: World, port: int | None, stop: Callable[[], bool]) -> bool:
-    publisher = Publisher(job, folder, world.size, folder.next_attempt())
-    with publisher.serving(port):
-        done = _train(job, folder, world, publisher, stop)
+def _lead(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: StopRequest, word: LastWord) -> bool:
+    folder = RunFolder(around.runs / job.metadata.name)
+    publisher = Publisher(job, folder, place.world_size, around.attempt or folder.next_attempt())
+    word.progress = publisher.progress
+    with publisher.serving(around.port):
+        done = _train(job, place, folder, publisher, stop, StopFile(around.stop_file))
         publisher.finish(done)
+        if done:
+            publisher.linger(around.linger_seconds, lambda: stop.asked)
     return done
 
 
 def _train(
-    job: G2RPOJob, folder: RunFolder, world: World, publisher: Publisher | Silent, stop: Callable[[], bool]
+    job: G2RPOJob,
+    place: RankEnvironment,
+    folder: RunFolder,
+    publisher: Publisher | Silent,
+    stop: StopRequest,
+    end: StopFile,
 ) -> bool:
-    built = build(job, world, folder, publisher, stop)
-    done = train(built.run, built.state)
-    if done:
-        _export(job, folder, built, world)
+    with peers_needed(place.rank):
+        world = World.join(place)
+        stop.install()
+        built = build(job, world, folder, publisher, lambda: stop.asked, end.reason)
+        done = train(built.run, built.state)
+        if done:
+            _export(job, folder, built, world)
+        world.leave()
     return done
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from g2rpo_api.progress import StoppedReport
 from g2rpo_trainer.journal import (
     AdvantageEntry,
     EvaluationEntry,
@@ -56,6 +57,7 @@ class Frame:
     seconds: dict[Phase, float]
     step_seconds: float
     evaluation: list[EvaluationEntry]
+    stopped: StoppedReport | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def _frame_fields(frame: Frame) -> dict[str, object]:
         "seconds": frame.seconds,
         "step_seconds": frame.step_seconds,
         "evaluation": frame.evaluation,
+        "stopped": frame.stopped,
     }
 
 

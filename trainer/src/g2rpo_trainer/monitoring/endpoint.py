@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 CLIENT_TIMEOUT_SECONDS = 10
 """How long a client may take over its request."""
+PLAIN = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Answer:
     body: bytes
     content_type: str
     status: HTTPStatus = HTTPStatus.OK
+    sent: Callable[[], None] = lambda: None
+    """Called when a client has got the body."""
 
 
 Route = Callable[[str], Answer]
@@ -92,10 +96,23 @@ def handler(routes: Mapping[str, Route]) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if with_body:
                 self.wfile.write(answer.body)
+                answer.sent()
 
     return Handler
 
 
+def file_route(path: Path, content_type: str) -> Route:
+    """The file as it is when somebody asks; 404 before there is one."""
+
+    def answer(_: str) -> Answer:
+        try:
+            return Answer(path.read_bytes(), content_type)
+        except FileNotFoundError:
+            return Answer(f"no {path.name} yet\n".encode(), PLAIN, HTTPStatus.NOT_FOUND)
+
+    return answer
+
+
 def _not_found(routes: Mapping[str, Route]) -> Answer:
     body = f"there is {', '.join(sorted(routes))}\n".encode()
-    return Answer(body, "text/plain; charset=utf-8", HTTPStatus.NOT_FOUND)
+    return Answer(body, PLAIN, HTTPStatus.NOT_FOUND)

@@ -1,99 +1,98 @@
 """What a run tells machines: Prometheus metrics, a progress document and a health check, on one port.
 
-Who calls this: the loop, on the first rank. The only module that knows prometheus_client. A scrape may
-come at any moment from another thread: metrics lock themselves, everything else is replaced as a whole.
+Who calls this: the publisher, on the first rank, and the session on the first rank of every other machine.
+The only module that knows prometheus_client. A scrape may come at any moment from another thread: metrics
+lock themselves, everything else is replaced as a whole.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
+from g2rpo_api.contract import PATH_CURVE_CSV, PATH_CURVE_SVG, PATH_PROGRESS
+from g2rpo_api.progress import CheckpointReport, ProgressReport, RunPhase, StoppedReport
 from g2rpo_trainer.journal import AdvantageEntry, IterationRecord, PolicyEntry, Role, Spread, StepEntry
-from g2rpo_trainer.monitoring.endpoint import Answer, Endpoint
-from g2rpo_trainer.monitoring.progress import CheckpointInfo, RunInfo, RunPhase, document
+from g2rpo_trainer.monitoring.endpoint import PLAIN, Answer, Endpoint, Route, file_route
+from g2rpo_trainer.monitoring.farewell import Farewell
+from g2rpo_trainer.monitoring.names import COUNTERS, GAUGES, PREFIX, STEP_SECONDS
+from g2rpo_trainer.monitoring.progress import RunInfo, State, document
 from g2rpo_trainer.reporting.history import PHASES, Records, outline
 from g2rpo_trainer.reporting.series import finite_mean
 
-PREFIX = "g2rpo_trainer_"
 MAX_STEPS = 16
 """Stochastic steps with metrics of their own; later ones are left out, so that labels stay bounded."""
-STEP_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-REWARD_LABELS = ("reward", "role", "split", "granularity")
-GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "iteration": ("Iteration that was finished last; 0 is the evaluation before training.", ()),
-    "iterations_total": ("Iterations that the job asks for.", ()),
-    "eta_seconds": ("Expected seconds until the last iteration.", ()),
-    "last_step_timestamp_seconds": ("Unix time at which the last iteration ended.", ()),
-    "learning_rate": ("Learning rate of the last update.", ()),
-    "grad_norm": ("Gradient norm before clipping, mean over the iteration's optimizer steps.", ()),
-    "loss": ("Loss of the last iteration by term.", ("term",)),
-    "reward_mean": ("Mean score; granularity is empty but for branches.", REWARD_LABELS),
-    "reward_std": ("Standard deviation of the scores.", REWARD_LABELS),
-    "reward_min": ("Lowest score.", REWARD_LABELS),
-    "reward_max": ("Highest score.", REWARD_LABELS),
-    "zero_std_group_ratio": ("Share of normalised cells whose members all scored the same.", ()),
-    "group_std_mean": ("Standard deviation of the weighted reward within a group, mean over steps.", ()),
-    "advantage_mean": ("Mean advantage.", ()),
-    "advantage_std": ("Standard deviation of the advantages.", ()),
-    "advantage_absmax": ("Largest absolute advantage.", ()),
-    "advantage_clipped_ratio": ("Share of advantages that the clamp cut.", ()),
-    "ratio_mean": ("Mean importance ratio.", ()),
-    "ratio_std": ("Standard deviation of the importance ratio.", ()),
-    "clip_ratio": ("Share of transitions whose gradient the clip range cuts, by side.", ("side",)),
-    "approx_kl": ("Mean of (r - 1) - ln r, nats per element.", ()),
-    "step_reward_std": ("Standard deviation of the reward within a group, by stochastic step.", ("k",)),
-    "step_clip_ratio": ("Share of clipped transitions, by stochastic step.", ("k",)),
-    "step_loss": ("Surrogate loss, by stochastic step.", ("k",)),
-    "step_ratio_absdev": ("Mean of |r - 1|, by stochastic step.", ("k",)),
-    "phase_duration_seconds": ("Seconds of the last iteration by phase; 0 where it had none.", ("phase",)),
-    "checkpoint_last_success_timestamp_seconds": ("Unix time of the last checkpoint.", ()),
-    "checkpoint_duration_seconds": ("Seconds that the last checkpoint took.", ()),
-}
-COUNTERS = {
-    "images_total": "Pictures decoded and scored for training, over all ranks, by this attempt.",
-    "nfe_total": "Rows through the transformer without gradient, over all ranks, by this attempt.",
-    "nonfinite_steps_total": "Optimizer steps skipped for a loss or gradient that was not finite.",
-    "restarts_total": "Attempts before this one.",
-}
+CURVE_TYPES = {PATH_CURVE_CSV: "text/csv; charset=utf-8", PATH_CURVE_SVG: "image/svg+xml"}
 
 
-@dataclass(frozen=True)
-class State:
-    """What /progress and /healthz read."""
+class Vitals:
+    """Life signs of one pod: when its loop was last seen alive, and whether that is too long ago."""
 
-    records: tuple[IterationRecord, ...]
-    phase: RunPhase
-    eta_seconds: float | None
-    checkpoint: CheckpointInfo | None
-    beat: float
-    """When the loop was last seen alive, on the clock of the telemetry."""
+    def __init__(self, stall_seconds: float, clock: Callable[[], float] = time.time) -> None:
+        """Alive now, and hung when `stall_seconds` pass without a beat; `clock` gives unix seconds."""
+        self.registry = CollectorRegistry()
+        self._stall_seconds = stall_seconds
+        self._clock = clock
+        self._phase: RunPhase = "Starting"
+        self._gauge = Gauge(
+            PREFIX + "beat_timestamp_seconds",
+            "Unix time at which the loop was last seen alive.",
+            registry=self.registry,
+        )
+        self.beat()
+
+    def beat(self, phase: RunPhase | None = None) -> float:
+        """The loop is alive, and perhaps begins something else; the answer is the time."""
+        self._phase = phase or self._phase
+        self._seen = self._clock()
+        self._gauge.set(self._seen)
+        return self._seen
+
+    def serve(self, port: int, host: str, more: Mapping[str, Route] | None = None) -> Endpoint:
+        """Answer /metrics, /healthz and `more` from a daemon thread; port 0 takes a free one.
+
+        Raises:
+            OSError: the port is taken or not allowed; the message names it and the remedy.
+        """
+        return Endpoint({"/metrics": self._metrics, "/healthz": self._health, **(more or {})}, port, host)
+
+    def _metrics(self, accept: str) -> Answer:
+        encode, content_type = choose_encoder(accept)
+        return Answer(encode(self.registry), content_type)
+
+    def _health(self, _: str) -> Answer:
+        phase, silence = self._phase, self._clock() - self._seen
+        if phase == "Finished" or silence <= self._stall_seconds:
+            return Answer(b"ok\n", PLAIN)
+        limit = f"the limit is {self._stall_seconds:.0f} s"
+        reason = f"no sign of life for {silence:.0f} s while {phase.lower()}; {limit}\n"
+        return Answer(reason.encode(), PLAIN, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Telemetry:
     """Metrics, progress and health of one attempt."""
 
-    def __init__(self, run: RunInfo, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is served yet. The run counts as stalled `stall_seconds` after the loop's last beat."""
-        self.registry = CollectorRegistry()
+    def __init__(self, run: RunInfo, vitals: Vitals) -> None:
+        """Nothing is served yet."""
         self._run = run
-        self._stall_seconds = stall_seconds
-        self._clock = clock
-        self._state = State((), "starting", None, None, clock())
+        self._vitals = vitals
+        self._state = State(vitals.beat())
+        registry = vitals.registry
         self._gauges = {
-            name: Gauge(PREFIX + name, text, labels, registry=self.registry) for name, (text, labels) in GAUGES.items()
+            name: Gauge(PREFIX + name, text, labels, registry=registry) for name, (text, labels) in GAUGES.items()
         }
-        self._counters = {name: Counter(PREFIX + name, text, registry=self.registry) for name, text in COUNTERS.items()}
+        self._counters = {name: Counter(PREFIX + name, text, registry=registry) for name, text in COUNTERS.items()}
         self._step_seconds = Histogram(
-            PREFIX + "step_duration_seconds", "Wall time of an iteration.", registry=self.registry, buckets=STEP_SECONDS
+            PREFIX + "step_duration_seconds", "Wall time of an iteration.", registry=registry, buckets=STEP_SECONDS
         )
+        self.farewell = Farewell(frozenset(CURVE_TYPES))
         self._introduce()
 
     def _introduce(self) -> None:
@@ -103,31 +102,25 @@ class Telemetry:
                 self._gauges[name].set(math.nan)
         self._gauges["iteration"].set(0)
         self._gauges["iterations_total"].set(self._run.total_iterations)
-        self._info = Info(PREFIX.rstrip("_"), "What runs.", registry=self.registry)
-        self._count_attempts(1)
-
-    def _count_attempts(self, known: int) -> None:
-        """Tell which attempt this is, where `known` was told before."""
-        self._counters["restarts_total"].inc(self._run.attempt - known)
+        self._counters["restarts_total"].inc(self._run.attempt - 1)
         facts = {"job_name": self._run.job_name, "attempt": self._run.attempt, "world_size": self._run.world_size}
-        self._info.info({name: str(value) for name, value in facts.items()})
+        info = Info(PREFIX.rstrip("_"), "What runs.", registry=self._vitals.registry)
+        info.info({name: str(value) for name, value in facts.items()})
 
-    def resume(self, records: Records, attempt: int | None = None) -> None:
-        """Show what earlier attempts reached, and which attempt this is; counters count this one only."""
-        known = self._run.attempt
-        self._run = replace(self._run, attempt=attempt or known)
-        self._count_attempts(known)
+    def resume(self, records: Records, checkpoint: CheckpointReport | None = None) -> None:
+        """Show what earlier attempts reached; counters count this one only."""
         if records:
             self._set_gauges(records[-1])
-        self._update(records=tuple(outline(record) for record in records))
+        outlines, clipped = tuple(outline(record) for record in records), _clip_ratio(records)
+        self._update(records=outlines, checkpoint=checkpoint, clip_ratio=clipped)
 
     def enter(self, phase: RunPhase) -> None:
         """The loop begins something else; a beat."""
         self._update(phase=phase)
 
-    def heartbeat(self) -> None:
-        """The loop is alive."""
-        self._update()
+    def end_early(self, stopped: StoppedReport) -> None:
+        """It is decided that the run ends early; a beat."""
+        self._update(stopped=stopped)
 
     def observe(self, record: IterationRecord, eta_seconds: float | None) -> None:
         """An iteration is done; a beat."""
@@ -138,42 +131,37 @@ class Telemetry:
         self._counters["nonfinite_steps_total"].inc(record.policy.nonfinite_steps if record.policy else 0)
         if record.iteration > 0:
             self._step_seconds.observe(record.step_seconds)
-        self._update(records=(*self._state.records, outline(record)), eta_seconds=eta_seconds)
+        records = (*self._state.records, outline(record))
+        self._update(records=records, eta_seconds=eta_seconds, clip_ratio=_clip_ratio([record]))
+
+    def amend(self, record: IterationRecord) -> None:
+        """The last iteration was evaluated after all; a beat."""
+        self._set_rewards(record)
+        self._update(records=(*self._state.records[:-1], outline(record)))
 
     def observe_checkpoint(self, iteration: int, time: float, seconds: float) -> None:
         """A checkpoint was saved at unix `time` and took `seconds`; a beat."""
         self._gauges["checkpoint_last_success_timestamp_seconds"].set(time)
         self._gauges["checkpoint_duration_seconds"].set(seconds)
-        self._update(checkpoint=CheckpointInfo(iteration, time))
+        self._update(checkpoint=CheckpointReport(iteration=iteration, time=time))
 
-    def serve(self, port: int, host: str) -> Endpoint:
-        """Answer /metrics, /progress and /healthz from a daemon thread; port 0 takes a free one.
+    def progress(self) -> ProgressReport:
+        """The document at /progress."""
+        return document(self._run, self._state)
 
-        Raises:
-            OSError: the port is taken or not allowed; the message names it and the remedy.
-        """
-        routes = {"/metrics": self._metrics, "/progress": self._progress, "/healthz": self._health}
-        return Endpoint(routes, port, host)
+    def serve(self, port: int, host: str, curves: Mapping[str, Path]) -> Endpoint:
+        """Answer /metrics, /healthz, /progress and the files of `curves`, by path; see `Vitals.serve`."""
+        files = {path: self.farewell.noting(path, file_route(curves[path], kind)) for path, kind in CURVE_TYPES.items()}
+        return self._vitals.serve(port, host, {PATH_PROGRESS: self._progress, **files})
 
     def _update(self, **changes: object) -> None:
-        self._state = replace(self._state, beat=self._clock(), **changes)  # type: ignore[arg-type]
-
-    def _metrics(self, accept: str) -> Answer:
-        encode, content_type = choose_encoder(accept)
-        return Answer(encode(self.registry), content_type)
+        state = replace(self._state, **changes)  # type: ignore[arg-type]
+        self._state = replace(state, beat=self._vitals.beat(state.phase))
 
     def _progress(self, _: str) -> Answer:
-        state = self._state
-        content = document(self._run, state.records, state.phase, state.eta_seconds, state.checkpoint)
-        return Answer(json.dumps(content, allow_nan=False).encode() + b"\n", "application/json")
-
-    def _health(self, _: str) -> Answer:
-        state = self._state
-        silence = self._clock() - state.beat
-        if state.phase == "finished" or silence <= self._stall_seconds:
-            return Answer(b"ok\n", "text/plain; charset=utf-8")
-        reason = f"no sign of life for {silence:.0f} s while {state.phase}; the limit is {self._stall_seconds:.0f} s\n"
-        return Answer(reason.encode(), "text/plain; charset=utf-8", HTTPStatus.SERVICE_UNAVAILABLE)
+        report = self.progress()
+        answer = Answer(report.model_dump_json(by_alias=True).encode() + b"\n", "application/json")
+        return self.farewell.last(answer) if report.phase == "Finished" else answer
 
     def _set_gauges(self, record: IterationRecord) -> None:
         self._gauges["iteration"].set(record.iteration)
@@ -222,3 +210,9 @@ class Telemetry:
     def _set_step(self, step: StepEntry) -> None:
         for name in ("reward_std", "clip_ratio", "loss", "ratio_absdev"):
             self._gauges[f"step_{name}"].labels(str(step.k)).set(getattr(step, name))
+
+
+def _clip_ratio(records: Records) -> float | None:
+    """Share of the last record's transitions that were clipped on either side."""
+    policy = records[-1].policy if records else None
+    return min(1.0, policy.clip_low + policy.clip_high) if policy else None

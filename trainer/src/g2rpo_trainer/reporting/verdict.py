@@ -67,11 +67,11 @@ class Verdict:
 
 def verdict(records: Records, declared: Mapping[str, Role] | None = None) -> Verdict:
     """The first rule that holds, with the changes that make it hold."""
-    found = changes(records, declared)
+    found, ended = changes(records, declared), _early_end(records)
     if not found:
-        return Verdict("pending", "No verdict yet", _missing(records))
+        return Verdict("pending", "No verdict yet", " ".join([*ended, _missing(records)]))
     level, title, advice = _rule(found)
-    text = " ".join([*_sentences(found), *_past_peaks(records, found), advice])
+    text = " ".join([*ended, *_sentences(found), *_past_peaks(records, found), advice])
     return Verdict(level, title, text.strip())
 
 
@@ -164,6 +164,15 @@ def _missing(records: Records) -> str:
     evaluated = sum(bool(record.evaluation) for record in records)
     so_far = "one so far" if evaluated == 1 else "none so far"
     return f"A verdict compares two evaluations with scores of the same reward; there is {so_far}."
+
+
+def _early_end(records: Records) -> list[str]:
+    """A sentence where the run ended before its last iteration."""
+    stopped = records[-1].stopped if records else None
+    if stopped is None:
+        return []
+    why = "as requested" if stopped.reason == "Requested" else stopped.reason
+    return [f"Training ended early after iteration {records[-1].iteration}, {why}: {stopped.message.rstrip('.')}."]
 
 
 def _sentences(found: Sequence[Change]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from g2rpo_api.training import RewardSpec
+from g2rpo_api.rewards import RewardSpec
 from g2rpo_trainer.errors import RewardError
 from g2rpo_trainer.rewards.dddd_ocr import DdddOCR
 from g2rpo_trainer.rewards.paddle_ocr import PaddleOCR

@@ -1,0 +1,46 @@
+"""Names, texts and labels of the metrics.
+
+Who calls this: `telemetry.py`, which sets them.
+"""
+
+from __future__ import annotations
+
+PREFIX = "g2rpo_trainer_"
+STEP_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+REWARD_LABELS = ("reward", "role", "split", "granularity")
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "iteration": ("Iteration that was finished last; 0 is the evaluation before training.", ()),
+    "iterations_total": ("Iterations that the job asks for.", ()),
+    "eta_seconds": ("Expected seconds until the last iteration.", ()),
+    "last_step_timestamp_seconds": ("Unix time at which the last iteration ended.", ()),
+    "learning_rate": ("Learning rate of the last update.", ()),
+    "grad_norm": ("Gradient norm before clipping, mean over the iteration's optimizer steps.", ()),
+    "loss": ("Loss of the last iteration by term.", ("term",)),
+    "reward_mean": ("Mean score; granularity is empty but for branches.", REWARD_LABELS),
+    "reward_std": ("Standard deviation of the scores.", REWARD_LABELS),
+    "reward_min": ("Lowest score.", REWARD_LABELS),
+    "reward_max": ("Highest score.", REWARD_LABELS),
+    "zero_std_group_ratio": ("Share of normalised cells whose members all scored the same.", ()),
+    "group_std_mean": ("Standard deviation of the weighted reward within a group, mean over steps.", ()),
+    "advantage_mean": ("Mean advantage.", ()),
+    "advantage_std": ("Standard deviation of the advantages.", ()),
+    "advantage_absmax": ("Largest absolute advantage.", ()),
+    "advantage_clipped_ratio": ("Share of advantages that the clamp cut.", ()),
+    "ratio_mean": ("Mean importance ratio.", ()),
+    "ratio_std": ("Standard deviation of the importance ratio.", ()),
+    "clip_ratio": ("Share of transitions whose gradient the clip range cuts, by side.", ("side",)),
+    "approx_kl": ("Mean of (r - 1) - ln r, nats per element.", ()),
+    "step_reward_std": ("Standard deviation of the reward within a group, by stochastic step.", ("k",)),
+    "step_clip_ratio": ("Share of clipped transitions, by stochastic step.", ("k",)),
+    "step_loss": ("Surrogate loss, by stochastic step.", ("k",)),
+    "step_ratio_absdev": ("Mean of |r - 1|, by stochastic step.", ("k",)),
+    "phase_duration_seconds": ("Seconds of the last iteration by phase; 0 where it had none.", ("phase",)),
+    "checkpoint_last_success_timestamp_seconds": ("Unix time of the last checkpoint.", ()),
+    "checkpoint_duration_seconds": ("Seconds that the last checkpoint took.", ()),
+}
+COUNTERS = {
+    "images_total": "Pictures decoded and scored for training, over all ranks, by this attempt.",
+    "nfe_total": "Rows through the transformer without gradient, over all ranks, by this attempt.",
+    "nonfinite_steps_total": "Optimizer steps skipped for a loss or gradient that was not finite.",
+    "restarts_total": "Attempts before this one.",
+}
