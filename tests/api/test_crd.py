@@ -11,8 +11,8 @@ from pydantic import Field
 from g2rpo_api.base import MAX_INT64, WHOLE, Items, Model, Union
 from g2rpo_api.crd import Walk, custom_resource_definition, object_schema
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.notation import Quantity
 from g2rpo_api.parse import parse_job
-from g2rpo_api.pods import Quantity
 from g2rpo_api.rules import Rule
 from g2rpo_api.status import JobStatus
 from g2rpo_api.yamltext import text_of

@@ -16,17 +16,14 @@ from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings, 
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob, JobSpec, Metadata, WorkersSpec
 from g2rpo_api.parse import dump_job, load_job, parse_job
+from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
+from g2rpo_api.rewards import DdddOCRSettings, PaddleOCRSettings, RewardSpec
 from g2rpo_api.training import (
     CheckpointSpec,
-    DdddOCRSettings,
     DeepSpeedSpec,
-    EvaluationSpec,
     LoRASettings,
     ModelSpec,
     OptimizerSpec,
-    PaddleOCRSettings,
-    PromptsSpec,
-    RewardSpec,
     SafetySpec,
     SamplingSpec,
     TrainingSpec,

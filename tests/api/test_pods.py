@@ -14,7 +14,8 @@ from kubernetes.utils.quantity import parse_quantity
 from g2rpo_api.contract import CACHE_DIR, CONFIG_DIR, RESERVED_ENV, RUNS_DIR
 from g2rpo_api.errors import SpecProblem
 from g2rpo_api.parse import parse_job
-from g2rpo_api.pods import ResourcesSpec, RunsVolume
+from g2rpo_api.pods import ResourcesSpec
+from g2rpo_api.volumes import RunsVolume
 from testapi.examples import RUNS_SOURCES, SOURCES
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
@@ -150,7 +151,7 @@ def test_what_is_mounted_is_there(problems_of: Find) -> None:
     ("path", "wrong"),
     [
         *((path, True) for path in (RUNS_DIR, CACHE_DIR, CONFIG_DIR, "/dev/shm", "/tmp", f"{RUNS_DIR}/mine")),
-        *((path, False) for path in ("/data", f"{RUNS_DIR}2", "/etc", "/var/tmp", "/home/dev")),
+        *((path, False) for path in ("/data", f"{RUNS_DIR}2", "/etc", "/var/tmp", "/opt/dev")),
     ],
 )
 def test_the_operators_own_mounts_are_left_alone(path: str, wrong: bool, problems_of: Find) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from g2rpo_api.contract import MAX_PROGRESS_BYTES, MAX_TERMINATION_BYTES
 from g2rpo_api.progress import MAX_CURVE_POINTS, ProgressReport, TerminationReport
-from g2rpo_api.training import MAX_REWARDS
+from g2rpo_api.rewards import MAX_REWARDS
 
 SMALLEST: dict[str, Any] = {
     "job": "flux",

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.base import Model, Union, camel
 from g2rpo_api.errors import SpecProblem
-from g2rpo_api.training import DdddOCRSettings, PaddleOCRSettings, RewardSpec, TrainSpec
+from g2rpo_api.rewards import DdddOCRSettings, PaddleOCRSettings, RewardSpec
+from g2rpo_api.training import TrainSpec
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
 UNIONS = [AlgorithmSpec, TrainSpec, RewardSpec]

@@ -12,7 +12,8 @@ import yaml
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings, NoiseSpec
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import dump_job, load_job, parse_job
-from g2rpo_api.training import BUILTIN_MODELS, BUILTIN_PROMPTS
+from g2rpo_api.prompts import BUILTIN_PROMPTS
+from g2rpo_api.training import BUILTIN_MODELS
 from g2rpo_trainer.planning.plan import describe, plan
 from g2rpo_trainer.resources import SHIPPED
 

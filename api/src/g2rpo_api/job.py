@@ -11,24 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from g2rpo_api.base import WHOLE, Count, Items, Model, Positive, spelled
-from g2rpo_api.pods import (
-    Env,
-    LabelValues,
-    LocalObject,
-    ObjectName,
-    QualifiedName,
-    Quantity,
-    RDMASpec,
-    ResourcesSpec,
-    RunsVolume,
-    SecurityContext,
-    Texts,
-    Tolerations,
-    VolumeMounts,
-    Volumes,
-)
+from g2rpo_api.notation import LabelValues, ObjectName, QualifiedName, Quantity, Texts
+from g2rpo_api.pods import Env, LocalObject, RDMASpec, ResourcesSpec, SecurityContext, Tolerations
 from g2rpo_api.rules import Fault, Rule
 from g2rpo_api.training import TrainingSpec
+from g2rpo_api.volumes import RunsVolume, VolumeMounts, Volumes
 
 NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME = 48

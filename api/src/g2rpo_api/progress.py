@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from g2rpo_api.base import Count, Items, Model, NonNegativeFloat, Positive, Text
-from g2rpo_api.training import MAX_REWARDS as MAX_REWARDS
-from g2rpo_api.training import Role
+from g2rpo_api.rewards import MAX_REWARDS as MAX_REWARDS
+from g2rpo_api.rewards import Role
 
 RunPhase = Literal["Starting", "Training", "Evaluating", "Finished"]
 StopReason = Literal["Requested", "Budget", "Target", "Plateau", "Collapse", "RewardHacking"]

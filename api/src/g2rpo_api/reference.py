@@ -18,8 +18,9 @@ from g2rpo_api.crd import COLUMNS, SHORT_NAME
 from g2rpo_api.errors import show
 from g2rpo_api.parse import job_schema
 from g2rpo_api.rbac import AT_HOME, POD_PROXY, WHERE_JOBS_ARE, Grant
+from g2rpo_api.reasons import Cause, Reason
 from g2rpo_api.schema import Schema, allowed, child, description, keys, resolve
-from g2rpo_api.status import Cause, JobStatus, Reason
+from g2rpo_api.status import JobStatus
 
 HEAD = f"""\
 # Reference

@@ -24,41 +24,19 @@ from g2rpo_api.base import (
     Text,
     Union,
     camel,
-    spelled,
 )
+from g2rpo_api.prompts import EvaluationSpec, PromptsSpec, Steps
+from g2rpo_api.rewards import MAX_REWARDS, RewardSpec
+from g2rpo_api.rewards import Role as Role
 from g2rpo_api.rules import Fault, Rule
 
 Family = Literal["SD3"]
-Role = Literal["Train", "HeldOut"]
-OnFailure = Literal["Fail", "SkipGroup"]
-OCRScore = Literal["Likelihood", "ExactMatch"]
 Seed = Annotated[int, Field(ge=0, le=MAX_INT64), WHOLE]
-Steps = Annotated[int, Field(ge=2, le=MAX_INT32), WHOLE]
 Pixels = Annotated[int, Field(ge=8, le=MAX_INT32), WHOLE]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 BUILTIN = "builtin:"
 """Prefix of paths that name something shipped with the trainer."""
 BUILTIN_MODELS = ("builtin:miniature",)
-BUILTIN_PROMPTS = ("builtin:numbers", "builtin:numbers-heldout")
-MAX_REWARDS = 16
-PROMPT_SUFFIXES = (".txt", ".jsonl")
-
-
-def _prompt_file_rule(key: str) -> Rule:
-    suffixes = "".join(f" || self.{key}.endsWith('{suffix}')" for suffix in PROMPT_SUFFIXES)
-    return Rule(
-        f"!has(self.{key}) || self.{key} in {list(BUILTIN_PROMPTS)}{suffixes}",
-        f"must end in {' or '.join(PROMPT_SUFFIXES)}, or be {' or '.join(BUILTIN_PROMPTS)}; rename the file by what is "
-        "in it, or name one that is shipped",
-        f".{key}",
-    )
-
-
-def _prompt_file_faults(at: str, path: str | None) -> Iterator[Fault]:
-    """Kinds of prompt files are told by their suffix."""
-    if path is not None and path not in BUILTIN_PROMPTS and not path.endswith(PROMPT_SUFFIXES):
-        allowed = f"a file that ends in {' or '.join(PROMPT_SUFFIXES)}, or {' or '.join(BUILTIN_PROMPTS)}"
-        yield Fault((at,), path, allowed, "rename the file by what is in it, or name one that is shipped")
 
 
 class LoRASettings(Model):
@@ -112,23 +90,6 @@ class ModelSpec(Model):
             yield Fault(("path",), self.path, allowed, "name a model that is shipped")
 
 
-class PromptsSpec(Model):
-    """The prompts that are trained on."""
-
-    path: Text
-    """A .txt file (one prompt per line), a .jsonl file (objects with `prompt` and further keys that rewards
-    read, such as `target` for OCR), or `builtin:numbers` / `builtin:numbers-heldout`."""
-    per_iteration: Positive = 1
-    """Prompts, hence groups, per iteration over all ranks; a multiple of workers.nodes x
-    workers.processesPerNode. More make each update less noisy and each iteration longer."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (_prompt_file_rule("path"),)
-
-    def faults(self) -> Iterator[Fault]:
-        """A prompt file of an unknown kind."""
-        yield from _prompt_file_faults("path", self.path)
-
-
 class SamplingSpec(Model):
     """How pictures are generated, in training and evaluation."""
 
@@ -153,54 +114,6 @@ class SamplingSpec(Model):
     truncate_timestep: bool = False
     """Feed the model the noise level cut to thousandths, as some reference programs do. Only for comparing
     with them."""
-
-
-class PaddleOCRSettings(Model):
-    """PP-OCR's recogniser."""
-
-    score: OCRScore = "Likelihood"
-    """`Likelihood`: how probable the recogniser finds the target text, 0 to 1, smooth enough to learn from.
-    `ExactMatch`: 1 where it reads exactly the target, else 0."""
-
-
-class DdddOCRSettings(Model):
-    """The ddddocr recogniser, trained by other people on other data: a judge that was not trained on."""
-
-    score: OCRScore = "ExactMatch"
-    """`ExactMatch`: 1 where it reads exactly the target, else 0. `Likelihood`: how probable it finds the
-    target text, 0 to 1."""
-
-
-class RewardSpec(Union):
-    """One reward model."""
-
-    members: ClassVar[dict[str, str | None]] = {"PaddleOCR": "paddle_ocr", "DdddOCR": "dddd_ocr"}
-
-    name: Annotated[str, spelled(r"^[a-z][a-z0-9-]*$", 63, "lower-case letters, digits and -, a letter first")]
-    """Name in metrics and reports, unique among the rewards."""
-    type: Literal["PaddleOCR", "DdddOCR"]
-    """What scores the pictures. Both read text and need a `target` with each prompt."""
-    paddle_ocr: PaddleOCRSettings | None = None
-    """Settings of PaddleOCR; its defaults when left out."""
-    dddd_ocr: DdddOCRSettings | None = None
-    """Settings of DdddOCR; its defaults when left out."""
-    role: Role = "Train"
-    """`Train`: part of the advantage. `HeldOut`: only watched; it should rise with the others, and falls when
-    the policy exploits a trained reward."""
-    weight: PositiveFloat = 1.0
-    """Weight of this reward's normalised advantage among the trained ones; without effect on held-out ones."""
-    on_failure: OnFailure = "Fail"
-    """When scoring raises or gives a non-finite score: `Fail` ends the run with exit code 4, `SkipGroup` drops
-    the group from the update and counts it."""
-    batch_size: Positive = 64
-    """Pictures per call of the reward's network, per rank; no more than sampling.maxDecodeBatch come at once."""
-
-    @property
-    def settings(self) -> PaddleOCRSettings | DdddOCRSettings:
-        """Settings of the chosen reward."""
-        chosen = self.paddle_ocr if self.type == "PaddleOCR" else self.dddd_ocr
-        assert chosen is not None, "the member that type names is filled in"
-        return chosen
 
 
 class OptimizerSpec(Model):
@@ -236,28 +149,6 @@ class CheckpointSpec(Model):
     """Iterations between checkpoints: what a crash may cost."""
     keep_last: Positive = 3
     """Checkpoints that are kept; older ones are deleted."""
-
-
-class EvaluationSpec(Model):
-    """Deterministic pictures from fixed noise, scored by every reward: the curve to trust."""
-
-    every_iterations: Positive = 20
-    """Iterations between evaluations and probe pictures. The first is before training, the last after it."""
-    prompts_path: Text | None = None
-    """Prompts that training never sees, as in prompts.path; only training prompts are evaluated when empty."""
-    max_prompts: Positive = 64
-    """Prompts per evaluation and file, from the top."""
-    steps: Steps | None = None
-    """Grid steps of evaluation pictures; sampling.steps when empty."""
-    probes: Annotated[Items[Text], Field(max_length=16)] = ()
-    """Prompts that are drawn into the picture grid; eight from all over the training file when
-    empty."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (_prompt_file_rule("promptsPath"),)
-
-    def faults(self) -> Iterator[Fault]:
-        """A prompt file of an unknown kind."""
-        yield from _prompt_file_faults("promptsPath", self.prompts_path)
 
 
 class SafetySpec(Model):

@@ -10,7 +10,7 @@ SHIPPED = {
     "builtin:numbers": _MINIATURE / "model" / "numbers.jsonl",
     "builtin:numbers-heldout": _MINIATURE / "model" / "numbers-heldout.jsonl",
 }
-"""The names are those that `g2rpo_api.training` lets pass."""
+"""The names are those that `g2rpo_api` lets pass."""
 
 
 def resolve(path: str) -> str:
