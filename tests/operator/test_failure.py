@@ -36,6 +36,7 @@ def verdict_on(*pods: Pod, message: str = "") -> tuple[str, Cause, str | None]:
         (4, Cause.REWARD_FAILED, "Fault"),
         (5, Cause.DIVERGED, "Permanent"),
         (6, Cause.STORAGE, "Fault"),
+        (7, Cause.PEER_LOST, "Fault"),
         (75, Cause.DISRUPTED, "Disruption"),
         (SIGTERM, Cause.DISRUPTED, "Disruption"),
         (SIGKILL, Cause.KILLED, "Fault"),
@@ -53,8 +54,22 @@ def test_every_end_of_a_pod_has_a_cause_that_counts_as_something(exit_code: int,
 
 
 def test_every_exit_code_of_the_contract_is_in_the_table_above() -> None:
-    tabled = {1, 2, 3, 4, 5, 6, 75}
-    assert {code.value for code in ExitCode} - {ExitCode.OK, 7} == tabled
+    tabled = {1, 2, 3, 4, 5, 6, 7, 75}
+    assert {code.value for code in ExitCode} - {ExitCode.OK} == tabled
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "cause"),
+    [(75, "Disruption", Cause.DISRUPTED), (SIGKILL, "Fault", Cause.KILLED), (4, "Fault", Cause.REWARD_FAILED)],
+)
+def test_a_rank_that_only_lost_another_is_never_the_cause(other: int, kind: str, cause: Cause) -> None:
+    lost, culprit = ended_pod(7, 0, ended=90), ended_pod(other, 1, ended=100)
+    assert verdict_on(lost, culprit) == (kind, cause, culprit.name)
+
+
+def test_ranks_that_lost_each_other_point_to_the_network() -> None:
+    first, second = ended_pod(7, 1, ended=90), ended_pod(7, 0, ended=91)
+    assert verdict_on(second, first) == ("Fault", Cause.PEER_LOST, first.name)
 
 
 def test_every_cause_counts_as_one_of_three_things() -> None:

@@ -100,6 +100,8 @@ class Cause(StrEnum):
     """The kernel killed a rank for memory. Raise workers.resources.limits.memory, or lower batch sizes."""
     KILLED = "Killed"
     """A rank was killed by a signal that nobody asked for."""
+    PEER_LOST = "PeerLost"
+    """Ranks lost each other and none of them failed of its own accord: mend the network between the nodes."""
     DISRUPTED = "Disrupted"
     """Pods were preempted, evicted, drained, or lost with their node; or saved a checkpoint on SIGTERM."""
     PODS_LOST = "PodsLost"

@@ -27,6 +27,7 @@ CAUSES: dict[int, Cause] = {
     ExitCode.REWARD_FAILED: Cause.REWARD_FAILED,
     ExitCode.DIVERGED: Cause.DIVERGED,
     ExitCode.STORAGE: Cause.STORAGE,
+    ExitCode.PEER_LOST: Cause.PEER_LOST,
     ExitCode.CHECKPOINTED: Cause.DISRUPTED,
     128 + 15: Cause.DISRUPTED,
 }
@@ -75,9 +76,11 @@ def classify(attempt: Attempt, now: datetime) -> Verdict:
     """Verdict on an attempt of which a pod failed or is being disrupted.
 
     A rank that ends takes the others with it, so one pod speaks for all: the first that cannot be tried
-    again, else the first that was disrupted, else the first that failed of its own accord.
+    again, else the first that was disrupted, else the first that failed of its own accord. One that only
+    lost another speaks where nobody else can.
     """
     ended = [pod for pod in attempt.pods if pod.failed or pod.disruption]
+    ended = [pod for pod in ended if pod.disruption or pod.exit_code != ExitCode.PEER_LOST] or ended
     if not ended:
         return _without_pods(attempt, now)
     culprit = _speaker(sorted(ended, key=lambda pod: (pod.finished_at or LAST, pod.index)))
