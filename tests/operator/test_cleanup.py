@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from g2rpo_operator import cleanup
@@ -102,3 +104,11 @@ def test_patience_lasts_until_the_first_pod_counts_as_stuck() -> None:
 def test_a_forced_deletion_is_tried_again_but_not_in_a_tight_loop() -> None:
     seen = view(now=GRACE_OVER + 500, attempt=attempt_of(leaving(0)))
     assert cleanup.patience(seen) == 1
+
+
+def test_pods_that_outlive_their_job_are_ended_by_nobody_else() -> None:
+    alone = pod(0, 8, orphan=True)
+    ended, going = ended_pod(0, 1, attempt=8, orphan=True), pod(2, 8, orphan=True, deletion_time=time(500))
+    seen = history(pods=(alone, ended, going, pod(3, 8)))
+    assert cleanup.older(seen) == cleanup.still_running(replace(seen, attempt=replace(seen.attempt, job=None)))
+    assert cleanup.older(seen) == (Target("Pod", alone.name, alone.uid),)

@@ -16,7 +16,9 @@ LABELS = {"g2rpo.dev/job": "portrait", "g2rpo.dev/job-uid": "uid-1", "g2rpo.dev/
 
 
 def manifest(spec: Manifest | None = None, status: Manifest | None = None, **metadata: Any) -> Manifest:
-    common = {"name": "portrait-a3-1-abcde", "namespace": "team", "uid": "uid-9", "labels": LABELS}
+    owners = [{"kind": "Job", "uid": "job-3"}]
+    place = {"name": "portrait-a3-1-abcde", "namespace": "team", "uid": "uid-9", "labels": LABELS}
+    common = {**place, "ownerReferences": owners}
     return {"metadata": common | metadata, "spec": spec or {}} | ({"status": status} if status is not None else {})
 
 
@@ -122,6 +124,12 @@ def test_a_rank_that_had_finished_when_its_node_was_drained_was_not_disrupted() 
 
 def test_a_pod_that_failed_by_itself_was_not_disrupted() -> None:
     assert pod_of(manifest(status={"phase": "Failed", "reason": "DeadlineExceeded"})).disruption == ""
+
+
+@pytest.mark.parametrize("owners", [[], None])
+def test_a_pod_whose_job_was_deleted_without_it_is_an_orphan(owners: list[Manifest] | None) -> None:
+    assert pod_of(manifest(ownerReferences=owners)).orphan
+    assert not pod_of(manifest()).orphan
 
 
 def test_a_pod_on_its_way_out_does_not_count_as_running() -> None:

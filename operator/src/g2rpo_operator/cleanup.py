@@ -1,7 +1,7 @@
 """Which objects must go. Pure.
 
-Who calls this: `actions.py`. Pods go with their Job; one is named here only when its node is lost and
-nobody else would end it.
+Who calls this: `actions.py`. Pods go with their Job; one is named here only when nobody else would end it:
+its node is lost, or its Job was deleted without it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ STUCK_SECONDS = 60
 
 
 def still_running(view: View) -> tuple[Target, ...]:
-    """Jobs that have not ended, of all attempts, and pods that a lost node holds."""
+    """Jobs that have not ended, of all attempts, and pods that nobody else ends."""
     jobs = [job for job in (view.attempt.job, *view.attempt.older_jobs) if job is not None]
-    return (*(_job(job) for job in jobs if not job.over and not job.deleting), *stuck(view))
+    return (*(_job(job) for job in jobs if not job.over and not job.deleting), *orphans(view), *stuck(view))
 
 
 def older(view: View) -> tuple[Target, ...]:
@@ -28,7 +28,14 @@ def older(view: View) -> tuple[Target, ...]:
     present = {job.attempt for job in jobs}
     go = [_job(job) for job in jobs if job.attempt not in kept and not job.deleting]
     maps = [part for part in view.attempt.older_config_maps if part.attempt not in kept & present]
-    return (*go, *(Target("ConfigMap", part.name, part.uid) for part in maps), *stuck(view))
+    return (*go, *(Target("ConfigMap", part.name, part.uid) for part in maps), *orphans(view), *stuck(view))
+
+
+def orphans(view: View) -> tuple[Target, ...]:
+    """Pods whose Job was deleted without them, and that run on."""
+    pods = (*view.attempt.pods, *view.attempt.older_pods)
+    alive = [pod for pod in pods if pod.orphan and not pod.over and not pod.deletion_time]
+    return tuple(Target("Pod", pod.name, pod.uid) for pod in alive)
 
 
 def stuck(view: View) -> tuple[Target, ...]:

@@ -66,6 +66,7 @@ def pod_of(manifest: Manifest) -> Pod:
         disruption=_disruption(conditions.get("DisruptionTarget", {}), status),
         deletion_time=metadata.get("deletionTimestamp", ""),
         message=status.get("message", ""),
+        orphan=not metadata.get("ownerReferences"),
     )
 
 

@@ -52,6 +52,8 @@ class Pod:
     """When its grace is over, once it is being deleted."""
     message: str = ""
     """The kubelet's or a controller's explanation of the phase."""
+    orphan: bool = False
+    """Whether its Job was deleted without it, so that nobody else ends it."""
 
     @property
     def over(self) -> bool:
