@@ -13,20 +13,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
+from common import NAMESPACE, install, manifest, many, operator, requests, until_all
 
 from g2rpo_api.parse import parse_job
 from g2rpo_api.status import JobStatus
@@ -36,11 +32,7 @@ from g2rpo_operator.world import Attempt, View, moment
 from testcluster.cluster import Cluster as TestCluster
 from testcluster.options import SCALE
 
-ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE = "scale"
-ACCOUNT = ("g2rpo-system", "g2rpo-operator")
 GPUS_PER_NODE = 8
-SIMULTANEOUS = 32
 LARGEST_RATIO = 1.3
 
 
@@ -58,34 +50,6 @@ class Outcome:
     """Requests per job by verb and resource, as the API server's audit log counts them."""
     cpu_seconds: float = 0.0
     memory_mib: float = 0.0
-
-
-def manifest(index: int, pods: int) -> dict[str, Any]:
-    """The miniature's job on several nodes with one GPU each."""
-    document = yaml.safe_load((ROOT / "manifests/samples/miniature-g2rpo.yaml").read_text())
-    document["metadata"] = {"name": f"job-{index:05d}", "namespace": NAMESPACE}
-    document["spec"]["workers"] = {"nodes": pods, "processesPerNode": 1, "resourceName": "nvidia.com/gpu"}
-    document["spec"]["training"]["prompts"]["perIteration"] = 2 * pods
-    return document
-
-
-async def many(count: int, work: Callable[[int], Awaitable[None]]) -> None:
-    """Do numbered work, some of it at a time."""
-    numbers = iter(range(count))
-
-    async def worker() -> None:
-        for number in numbers:
-            await work(number)
-
-    await asyncio.gather(*(worker() for _ in range(SIMULTANEOUS)))
-
-
-async def until_all(count: int, finished: Callable[[], Awaitable[int]]) -> None:
-    """Wait until so many are finished, saying how many are."""
-    started = time.monotonic()
-    while (done := await finished()) < count:
-        print(f"  {time.monotonic() - started:5.0f} s: {done} of {count}", file=sys.stderr, flush=True)
-        await asyncio.sleep(1 if done else 3)
 
 
 async def bare(plane: TestCluster, count: int, pods: int) -> Outcome:
@@ -122,30 +86,10 @@ def age(younger: dict[str, Any], older: dict[str, Any]) -> float:
     return (times[0] - times[1]).total_seconds()
 
 
-@contextmanager
-def operator(plane: TestCluster) -> Iterator[subprocess.Popen[bytes]]:
-    """The operator as a process of its own, with its own account."""
-    environment = os.environ | {
-        "KUBECONFIG": str(plane.kubeconfig_for_service_account(*ACCOUNT)),
-        "G2RPO_OPERATOR_LEADER_ELECTION": "false",
-        "G2RPO_OPERATOR_PORT": "0",
-        "G2RPO_OPERATOR_LOG_LEVEL": "WARNING",
-    }
-    process = subprocess.Popen([sys.executable, "-m", "g2rpo_operator"], env=environment)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
 async def operated(plane: TestCluster, count: int, pods: int) -> Outcome:
     """The operator gets the jobs."""
-    for name in ("crd", "rbac"):
-        plane.kubectl("apply", "-f", str(ROOT / f"manifests/{name}.yaml"))
-    plane.kubectl("wait", "--for=condition=Established", "crd/g2rpojobs.g2rpo.dev")
     async with api.Cluster.connect(plane.kubeconfig) as client:
-        with operator(plane) as process:
+        with operator(plane) as running:
             started = time.monotonic()
 
             async def create(index: int) -> None:
@@ -158,14 +102,14 @@ async def operated(plane: TestCluster, count: int, pods: int) -> Outcome:
             await many(count, create)
             await until_all(count, finished)
             seconds = time.monotonic() - started
-            cpu, memory = usage(process.pid)
+            cpu, memory = running.cpu_seconds, running.memory_mib("VmHWM")
         jobs = {job["metadata"]["name"]: job for job in await client.list(api.JOBS, NAMESPACE)}
         made = await client.list(api.PODS, NAMESPACE)
     return Outcome(
         seconds=seconds,
         pods_created=[age(pod, jobs[pod["metadata"]["labels"]["g2rpo.dev/job"]]) for pod in made],
         running=[start_seconds(job) for job in jobs.values() if "runningTime" in job["status"]],
-        requests=requests(plane, count),
+        requests={name: round(number / count, 3) for name, number in requests(plane).most_common()},
         cpu_seconds=cpu,
         memory_mib=memory,
     )
@@ -176,34 +120,13 @@ def start_seconds(job: dict[str, Any]) -> float:
     return (moment(job["status"]["runningTime"]) - moment(job["metadata"]["creationTimestamp"])).total_seconds()
 
 
-def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds and the highest resident memory in MiB of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    status = Path(f"/proc/{pid}/status").read_text()
-    peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(peak) / 1024
-
-
-def requests(plane: TestCluster, count: int) -> dict[str, float]:
-    """Requests of the operator's account per job."""
-    user = f"system:serviceaccount:{ACCOUNT[0]}:{ACCOUNT[1]}"
-    seen: Counter[str] = Counter()
-    for event in plane.audit_events(user):
-        if event["stage"] == "ResponseComplete":
-            about = event.get("objectRef", {"resource": "discovery"})
-            part = f"/{about['subresource']}" if "subresource" in about else ""
-            seen[f"{event['verb']} {about['resource']}{part}"] += 1
-    return {name: round(number / count, 3) for name, number in seen.most_common()}
-
-
 def run(work: Callable[[TestCluster, int, int], Awaitable[Outcome]], count: int, pods: int) -> Outcome:
     """On a control plane of its own."""
     with TestCluster.started(SCALE) as plane:
         nodes = -(-count * pods // GPUS_PER_NODE)
         print(f"{work.__name__}: {nodes} nodes, {count} jobs x {pods} pods", file=sys.stderr, flush=True)
         plane.nodes(nodes, GPUS_PER_NODE)
-        for namespace in (NAMESPACE, ACCOUNT[0]):
-            plane.add_namespace(namespace)
+        install(plane)
         return asyncio.run(work(plane, count, pods))
 
 

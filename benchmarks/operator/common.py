@@ -1,0 +1,111 @@
+"""What the operator's benchmarks share: jobs, the operator as a process of its own, what it used."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from testcluster.cluster import Cluster as TestCluster
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE = "scale"
+ACCOUNT = ("g2rpo-system", "g2rpo-operator")
+SIMULTANEOUS = 32
+QUIET = {
+    "G2RPO_OPERATOR_LEADER_ELECTION": "false",
+    "G2RPO_OPERATOR_PORT": "0",
+    "G2RPO_OPERATOR_LOG_LEVEL": "WARNING",
+}
+
+
+def manifest(index: int, pods: int = 1, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    """The miniature's job on several nodes with one GPU each."""
+    document = yaml.safe_load((ROOT / "manifests/samples/miniature-g2rpo.yaml").read_text())
+    document["metadata"] = {"name": f"job-{index:05d}", "namespace": NAMESPACE, "labels": labels or {}}
+    document["spec"]["workers"] = {"nodes": pods, "processesPerNode": 1, "resourceName": "nvidia.com/gpu"}
+    document["spec"]["training"]["prompts"]["perIteration"] = 2 * pods
+    return dict(document)
+
+
+async def many(count: int, work: Callable[[int], Awaitable[Any]]) -> None:
+    """Do numbered work, some of it at a time."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            await work(number)
+
+    await asyncio.gather(*(worker() for _ in range(SIMULTANEOUS)))
+
+
+async def until_all(count: int, finished: Callable[[], Awaitable[int]], poll_seconds: float = 2.0) -> None:
+    """Wait until so many are finished, saying how many are."""
+    started = time.monotonic()
+    while (done := await finished()) < count:
+        print(f"  {time.monotonic() - started:5.0f} s: {done} of {count}", file=sys.stderr, flush=True)
+        await asyncio.sleep(poll_seconds)
+
+
+def install(plane: TestCluster) -> None:
+    """Definition and rights, and the namespace that jobs are in."""
+    for namespace in (NAMESPACE, ACCOUNT[0]):
+        plane.add_namespace(namespace)
+    for name in ("crd", "rbac"):
+        plane.kubectl("apply", "-f", str(ROOT / f"manifests/{name}.yaml"))
+    plane.kubectl("create", "serviceaccount", ACCOUNT[1], "-n", ACCOUNT[0])
+    plane.kubectl("wait", "--for=condition=Established", "crd/g2rpojobs.g2rpo.dev")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The operator, running with its own account."""
+
+    pid: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self, what: str = "VmRSS") -> float:
+        """Resident memory now, or its peak (VmHWM)."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(what))) / 1024
+
+
+@contextmanager
+def operator(plane: TestCluster, **settings: str) -> Iterator[Operator]:
+    """The operator as a process of its own."""
+    kubeconfig = str(plane.kubeconfig_for_service_account(*ACCOUNT))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "g2rpo_operator"], env=os.environ | QUIET | settings | {"KUBECONFIG": kubeconfig}
+    )
+    try:
+        yield Operator(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def requests(plane: TestCluster) -> Counter[str]:
+    """Requests of the operator's account so far, by verb and resource, as the API server's audit log has them."""
+    user = f"system:serviceaccount:{ACCOUNT[0]}:{ACCOUNT[1]}"
+    seen: Counter[str] = Counter()
+    for event in plane.audit_events(user):
+        if event["stage"] == "ResponseComplete":
+            about = event.get("objectRef", {"resource": "discovery"})
+            part = f"/{about['subresource']}" if "subresource" in about else ""
+            seen[f"{event['verb']} {about['resource']}{part}"] += 1
+    return seen
