@@ -190,3 +190,93 @@ def test_affinity_is_passed_on_as_it_is(job_with: Make) -> None:
 @pytest.mark.parametrize("user", ["runAsUser", "runAsGroup", "fsGroup"])
 def test_the_trainer_is_never_root(user: str, problems_of: Find) -> None:
     assert keys_of(problems_of({f"{W}.security.{user}": 0})) == [f"{W}.security.{user}"]
+
+
+TOLERATIONS: list[tuple[dict[str, Any], str]] = [
+    ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}, ""),
+    ({"key": "a", "value": "b"}, ""),
+    ({"key": "a"}, ""),
+    ({"operator": "Exists"}, ""),
+    ({"operator": "Exists", "value": ""}, ""),
+    ({"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}, ""),
+    ({}, "operator"),
+    ({"value": "b"}, "operator"),
+    ({"key": "a", "operator": "Exists", "value": "b"}, "value"),
+    ({"key": "a", "tolerationSeconds": 5}, "tolerationSeconds"),
+    ({"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}, "tolerationSeconds"),
+    ({"key": "a b"}, "key"),
+    ({"key": "a", "value": "b c"}, "value"),
+]
+
+
+@pytest.mark.parametrize(("toleration", "wrong"), TOLERATIONS, ids=str)
+def test_tolerations_are_those_that_kubernetes_takes(toleration: dict[str, Any], wrong: str, problems_of: Find) -> None:
+    found = keys_of(problems_of({f"{W}.tolerations": [toleration]}))
+    assert found == ([f"{W}.tolerations[0].{wrong}"] if wrong else [])
+
+
+@pytest.mark.parametrize("mapping", ["labels", "annotations", "nodeSelector"])
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("team", False),
+        ("a.b/C_d.e", False),
+        ("n" * 63, False),
+        ("n" * 64, True),
+        ("", True),
+        ("a b", True),
+        ("-a", True),
+        ("a/", True),
+        ("A/b", True),
+        ("a..b/c", True),
+        ("a/b/c", True),
+        ("a\n", True),
+    ],
+)
+def test_names_of_labels(mapping: str, key: str, wrong: bool, problems_of: Find) -> None:
+    found = problems_of({f"{W}.{mapping}": {"ok": "1", key: "1"}})
+    assert keys_of(found) == ([f"{W}.{mapping}.{key}"] if wrong else [])
+    if wrong:
+        assert (found[0].allowed, found[0].hint) == ("a name such as team or example.com/team", "mend the key")
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"), [("", False), ("A_b.c-1", False), ("a b", True), ("-a", True), ("ü", True)]
+)
+def test_values_of_labels(value: str, wrong: bool, problems_of: Find) -> None:
+    assert bool(problems_of({f"{W}.labels": {"a": value}})) == wrong
+    assert problems_of({f"{W}.annotations": {"a": value}}) == [], "annotations hold any text"
+
+
+@pytest.mark.parametrize("part", ["requests", "limits"])
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("cpu", False),
+        ("memory", False),
+        ("ephemeral-storage", False),
+        ("hugepages-2Mi", False),
+        ("nvidia.com/gpu", False),
+        ("gpu", True),
+        ("Memory", True),
+        ("hugepages-", True),
+        ("nvidia.com/", True),
+    ],
+)
+def test_names_of_resources(part: str, key: str, wrong: bool, problems_of: Find) -> None:
+    found = keys_of(problems_of({f"{W}.resources.{part}": {key: 1}}))
+    assert found == ([f"{W}.resources.{part}.{key}"] if wrong else [])
+
+
+@pytest.mark.parametrize("part", ["requests", "limits"])
+def test_accelerators_are_counted_once(part: str, problems_of: Find) -> None:
+    amounts = {f"{W}.resources.{part}": {"nvidia.com/gpu": 8, "cpu": 1}}
+    assert problems_of({**amounts, f"{W}.resourceName": "amd.com/gpu"}) == []
+    (problem,) = problems_of({**amounts, f"{W}.resourceName": "nvidia.com/gpu"})
+    assert problem.key == f"{W}.resources.{part}.nvidia.com/gpu"
+    assert "processesPerNode" in problem.hint
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("nvidia.com/gpu", False), ("cpu", True), ("gpu", True), ("/gpu", True)])
+def test_an_accelerator_is_an_extended_resource(name: str, wrong: bool, problems_of: Find) -> None:
+    assert keys_of(problems_of({f"{W}.resourceName": name})) == ([f"{W}.resourceName"] if wrong else [])

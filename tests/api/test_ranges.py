@@ -55,6 +55,8 @@ def changes_for(path: str, value: Any) -> dict[str, Any]:
         base |= FLOW
     if ".ddddOcr" in path:
         base |= DDDD
+    if ".tolerations.0." in path:
+        base |= {"spec.workers.tolerations.0": {"key": "a", "effect": "NoExecute"}}
     if path == "spec.training.optimizer.betas.0":
         return {**base, "spec.training.optimizer.betas": [value, value]}
     return {**base, path: value}

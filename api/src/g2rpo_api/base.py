@@ -24,7 +24,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from g2rpo_api.rules import Fault, Loc, Rule, choice_faults, choice_rules, member_rules, repeated_faults
+from g2rpo_api import rules as checks
+from g2rpo_api.rules import Fault, Loc, Rule, Spelling
 
 T = TypeVar("T")
 WORDS = "x-words"
@@ -116,6 +117,8 @@ class Model(BaseModel):
     """Optional fields of which one or none is given."""
     unique: ClassVar[Mapping[str, str]] = {}
     """Lists whose items are told apart: the list's field -> the field of its items."""
+    free_keys: ClassVar[Mapping[str, Spelling]] = {}
+    """Mappings whose keys users name themselves."""
     rules: ClassVar[tuple[Rule, ...]] = ()
     """What `faults` checks, for the API server; also what may change."""
 
@@ -135,17 +138,21 @@ class Model(BaseModel):
         """Everything that is wrong between the fields of this model."""
         for fields, required in ((self.exactly_one, True), (self.at_most_one, False)):
             given = [camel(name) for name in fields if getattr(self, name) is not None]
-            yield from choice_faults(given, [camel(name) for name in fields], required=required)
+            yield from checks.choice_faults(given, [camel(name) for name in fields], required=required)
         for items, key in self.unique.items():
             values = [getattr(item, key) for item in getattr(self, items)]
-            yield from repeated_faults(camel(items), camel(key), values)
+            yield from checks.repeated_faults(camel(items), camel(key), values)
+        for mapping, spelling in self.free_keys.items():
+            yield from checks.key_faults(camel(mapping), getattr(self, mapping), spelling)
         yield from self.faults()
 
     @classmethod
     def all_rules(cls) -> Iterator[Rule]:
         """`own_faults` for the API server."""
         for fields, required in ((cls.exactly_one, True), (cls.at_most_one, False)):
-            yield from choice_rules([camel(name) for name in fields], required=required)
+            yield from checks.choice_rules([camel(name) for name in fields], required=required)
+        for mapping, spelling in cls.free_keys.items():
+            yield checks.key_rule(camel(mapping), spelling)
         yield from cls.rules
 
     @model_validator(mode="before")
@@ -236,5 +243,5 @@ class Union(Model):
     @classmethod
     def all_rules(cls) -> Iterator[Rule]:
         """`own_faults` for the API server."""
-        yield from member_rules({variant: name and camel(name) for variant, name in cls.members.items()})
+        yield from checks.member_rules({variant: name and camel(name) for variant, name in cls.members.items()})
         yield from super().all_rules()

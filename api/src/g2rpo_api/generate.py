@@ -66,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="the checkout (default: this folder)")
     chosen = parser.parse_args(arguments)
     if not chosen.check:
-        print(*(f"wrote {name}" for name in write(chosen.folder)), sep="\n", end="")
+        for name in write(chosen.folder):
+            print(f"wrote {name}")
         return 0
     lines = outdated(chosen.folder)
     if lines:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from g2rpo_api.base import WHOLE, Count, Items, Model, Positive, spelled
-from g2rpo_api.notation import LabelValues, ObjectName, QualifiedName, Quantity, Texts
+from g2rpo_api.notation import LABEL_KEY, ExtendedResource, Labels, ObjectName, Quantity, Texts
 from g2rpo_api.pods import Env, LocalObject, RDMASpec, ResourcesSpec, SecurityContext, Tolerations
-from g2rpo_api.rules import Fault, Rule
+from g2rpo_api.rules import Fault, Rule, Spelling
 from g2rpo_api.training import TrainingSpec
 from g2rpo_api.volumes import RunsVolume, VolumeMounts, Volumes
 
@@ -37,6 +37,16 @@ class Metadata(Model):
     """Annotations, for tools."""
 
 
+def _own_resource_rule(part: str) -> Rule:
+    amounts = f"self.resources.{part}"
+    return Rule(
+        f"!has(self.resourceName) || !has(self.resources) || !has({amounts}) || !(self.resourceName in {amounts})",
+        "must not name resourceName; remove it: every process gets one; processesPerNode says how many",
+        f".resources.{part}",
+        "FieldValueForbidden",
+    )
+
+
 class WorkersSpec(Model):
     """The processes that train together; one process is one rank. Without a cluster only the first two count.
 
@@ -47,7 +57,7 @@ class WorkersSpec(Model):
     """Machines, one pod each on a cluster."""
     processes_per_node: Annotated[int, Field(ge=1, le=64), WHOLE] = 1
     """Training processes on each machine: one per GPU, or one per two cores or so on a CPU."""
-    resource_name: QualifiedName | None = None
+    resource_name: ExtendedResource | None = None
     """Extended resource of which every process gets one: nvidia.com/gpu, nvidia.com/mig-3g.40gb, amd.com/gpu.
     Empty trains on CPUs."""
     resources: ResourcesSpec = ResourcesSpec()
@@ -56,7 +66,7 @@ class WorkersSpec(Model):
     """Size of /dev/shm, which ranks of a pod and data loaders share. Empty allows as much as the memory limit."""
     rdma: RDMASpec | None = None
     """Fast network between the nodes, where the cluster has one; adds the capability IPC_LOCK."""
-    node_selector: LabelValues = Field(default_factory=dict)
+    node_selector: Labels = Field(default_factory=dict)
     """Labels that a node must have."""
     tolerations: Tolerations = ()
     """Taints that the pods put up with."""
@@ -80,13 +90,15 @@ class WorkersSpec(Model):
     """Further volumes: model weights, prompts."""
     volume_mounts: VolumeMounts = ()
     """Where they are mounted."""
-    labels: Texts = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
     """Further labels of the pods."""
     annotations: Texts = Field(default_factory=dict)
     """Further annotations of the pods: secondary networks, sidecar injection off."""
 
     unique: ClassVar[dict[str, str]] = {"volumes": "name", "volume_mounts": "mount_path", "env": "name"}
+    free_keys: ClassVar[dict[str, Spelling]] = dict.fromkeys(("node_selector", "labels", "annotations"), LABEL_KEY)
     rules: ClassVar[tuple[Rule, ...]] = (
+        *(_own_resource_rule(part) for part in ("requests", "limits")),
         Rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(mount, has(self.volumes) && "
             "self.volumes.exists(volume, volume.name == mount.name))",
@@ -101,7 +113,11 @@ class WorkersSpec(Model):
         return self.nodes * self.processes_per_node
 
     def faults(self) -> Iterator[Fault]:
-        """Mounts of volumes that are not there."""
+        """Accelerators counted twice, mounts of volumes that are not there."""
+        for part, amounts in (("requests", self.resources.requests), ("limits", self.resources.limits)):
+            if self.resource_name in amounts:
+                hint = "remove it: every process gets one; processesPerNode says how many"
+                yield Fault(("resources", part, self.resource_name), "an amount", "absent: it is resourceName", hint)
         names = [volume.name for volume in self.volumes]
         for index, mount in enumerate(self.volume_mounts):
             if mount.name not in names:

@@ -13,8 +13,17 @@ from pydantic import Field
 
 from g2rpo_api.base import Count, Items, Model, Positive, spelled
 from g2rpo_api.contract import RESERVED_ENV, RESERVED_ENV_PREFIXES
-from g2rpo_api.notation import MAX_ITEMS, Amounts, Key, ObjectName, QualifiedName
-from g2rpo_api.rules import Fault, Rule
+from g2rpo_api.notation import (
+    MAX_ITEMS,
+    RESOURCE_KEY,
+    Amounts,
+    ExtendedResource,
+    Key,
+    LabelKey,
+    LabelValue,
+    ObjectName,
+)
+from g2rpo_api.rules import Fault, Rule, Spelling
 
 
 class ResourcesSpec(Model):
@@ -25,20 +34,53 @@ class ResourcesSpec(Model):
     limits: Amounts = Field(default_factory=dict)
     """What the pod may use at most. A memory limit also sizes /dev/shm."""
 
+    free_keys: ClassVar[dict[str, Spelling]] = {"requests": RESOURCE_KEY, "limits": RESOURCE_KEY}
+
 
 class Toleration(Model):
     """A taint that the pods put up with."""
 
-    key: Annotated[str, Field(max_length=317)] | None = None
-    """Taint's key; every key when empty, with operator Exists."""
+    key: LabelKey | None = None
+    """Taint's key; every key when left out, with operator Exists."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """`Equal` compares the value, `Exists` does not."""
-    value: Annotated[str, Field(max_length=63)] | None = None
+    value: LabelValue | None = None
     """Taint's value, for Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Taint's effect; every effect when empty."""
     toleration_seconds: Count | None = None
     """How long a NoExecute taint is put up with; for ever when empty."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.key) || self.operator == 'Exists'",
+            "must be Exists when key is left out; set it, or name a key",
+            ".operator",
+        ),
+        Rule(
+            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "must be absent when operator is Exists; remove it, or set operator: Equal",
+            ".value",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+            "must be absent unless effect is NoExecute; remove it, or set effect: NoExecute",
+            ".tolerationSeconds",
+            "FieldValueForbidden",
+        ),
+    )
+
+    def faults(self) -> Iterator[Fault]:
+        """What Kubernetes takes no toleration for."""
+        if self.key is None and self.operator == "Equal":
+            yield Fault(("operator",), self.operator, "Exists when key is left out", "set it, or name a key")
+        if self.operator == "Exists" and self.value:
+            hint = "remove it, or set operator: Equal"
+            yield Fault(("value",), self.value, "absent when operator is Exists", hint)
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            hint = "remove it, or set effect: NoExecute"
+            yield Fault(("tolerationSeconds",), self.toleration_seconds, "absent unless effect is NoExecute", hint)
 
 
 class KeySelector(Model):
@@ -109,7 +151,7 @@ class LocalObject(Model):
 class RDMASpec(Model):
     """A fast network beside the pod network."""
 
-    resource_name: QualifiedName
+    resource_name: ExtendedResource
     """Extended resource of the device plugin, such as rdma/hca."""
     count: Positive = 1
     """Devices per pod."""

@@ -6,7 +6,8 @@ the two forms side by side; here are those that many models need. Where its busi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +50,32 @@ class Rule:
         """As an item of x-kubernetes-validations."""
         place = {"fieldPath": self.at} if self.at else {}
         return {"rule": self.cel, "message": self.message, "reason": self.reason, **place}
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """What the keys of a mapping look like that users name themselves."""
+
+    pattern: str
+    """From ^ to $, in the syntax that Go, Rust and Python share; no single quote in it."""
+    most: int
+    """Characters."""
+    words: str
+    """What the pattern says."""
+
+
+def key_faults(mapping: str, keys: Iterable[str], spelling: Spelling) -> Iterator[Fault]:
+    """Faults of a mapping, for each key that is spelt otherwise."""
+    for key in keys:
+        if len(key) > spelling.most or not re.fullmatch(spelling.pattern.removesuffix("$"), key):
+            yield Fault((mapping, key), f"the key {key}", spelling.words, "mend the key")
+
+
+def key_rule(mapping: str, spelling: Spelling) -> Rule:
+    """`key_faults` for the API server."""
+    fits = f"key.size() <= {spelling.most} && key.matches(r'{spelling.pattern}')"
+    message = f"must have keys of the kind {spelling.words}; mend the key"
+    return Rule(f"!has(self.{mapping}) || self.{mapping}.all(key, {fits})", message, f".{mapping}")
 
 
 def choice_faults(given: Sequence[str], choices: Sequence[str], *, required: bool) -> Iterator[Fault]:

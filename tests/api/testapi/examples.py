@@ -12,7 +12,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any, get_args
 
-from g2rpo_api.base import Model, Union, camel
+from g2rpo_api.base import WORDS, Model, Union, camel
 from g2rpo_api.job import JobSpec
 from g2rpo_api.parse import job_schema
 from g2rpo_api.schema import Schema, child
@@ -20,20 +20,22 @@ from g2rpo_api.schema import Schema, child
 Data = dict[str, Any]
 Loc = tuple[str | int, ...]
 
-TEXTS: Mapping[str | None, tuple[Any, ...]] = {
-    None: ("a", "ü b", "x" * 40, "日本"),
-    r"^[a-z][a-z0-9-]*$": ("a", "ocr-2", "b" * 63),
-    r"^[^ \t\n\f\r]+$": ("g2rpo/trainer:1", "host:5000/a@sha256:0", "i" * 512),
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": ("a", "data-1", "0", "v" * 40),
-    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("a", "my.secret-1", "n" * 253),
-    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$": ("nvidia.com/gpu", "cpu"),
-    r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$": ("500m", "16Gi", ".5", "1e3", 8, 0),
-    r"^/[^:]*$": ("/data", "/a/b c", "/ü"),
-    r"^[^/].*$": ("team/runs", "a"),
-    r"^[-._a-zA-Z0-9]+$": ("token", "a.b_C-1"),
-    r"^[A-Za-z_][A-Za-z0-9_]*$": ("HF_TOKEN", "_a", "NCCL_DEBUG"),
-}  # fmt: skip
-"""Texts that match a pattern; a new pattern wants a line here."""
+TEXTS: Mapping[str, tuple[Any, ...]] = {
+    "": ("a", "ü b", "x" * 40, "日本"),
+    "lower-case letters, digits and -, a letter first": ("a", "ocr-2", "b" * 63),
+    "no spaces": ("g2rpo/trainer:1", "host:5000/a@sha256:0", "i" * 512),
+    "lower-case letters and digits, - inside": ("a", "data-1", "0", "v" * 40),
+    "lower-case letters and digits, - and . inside": ("a", "my.secret-1", "n" * 253),
+    "a name such as team or example.com/team": ("team", "example.com/Team_1", "a" * 63, f"{'d' * 253}/{'n' * 63}"),
+    "letters and digits, -, _ and . inside": ("", "A", "a_b.C-1", "l" * 63),
+    "a name such as nvidia.com/gpu": ("nvidia.com/gpu", "amd.com/gpu", "nvidia.com/mig-3g.40gb"),
+    "an amount such as 500m, 16Gi or 8": ("500m", "16Gi", ".5", "1e3", 8, 0),
+    "/ first, no colon": ("/data", "/a/b c", "/ü"),
+    "no / first": ("team/runs", "a"),
+    "letters, digits, -, _ and .": ("token", "a.b_C-1"),
+    "letters, digits and _, no digit first": ("HF_TOKEN", "_a", "NCCL_DEBUG"),
+}
+"""Texts of a kind, by the words for it; a new kind wants a line here."""
 PATHS = {
     ("training", "model", "path"): ("builtin:miniature", "org/model", "./sd3"),
     ("training", "prompts", "path"): ("builtin:numbers", "a.txt", "/data/ü b.jsonl"),
@@ -50,7 +52,13 @@ SOURCES: dict[str, Data] = {
 """Sources of volumes, each as it may be written."""
 RUNS_SOURCES = ("persistentVolumeClaim", "nfs", "hostPath", "emptyDir")
 """Those that may hold run folders."""
-FREE_KEYS = ("cpu", "memory", "example.com/Team_1", "a")
+LABELS = ("team", "example.com/Team_1", "a")
+RESOURCES: Mapping[str, tuple[Any, ...]] = {
+    "cpu": ("500m", 2, "1.5"),
+    "memory": ("16Gi", "1e9", 2**30),
+    "example.com/fpga": (1, "2", 8.0),
+}
+"""Amounts of resources, beside accelerators."""
 EXTREME = 0.3
 """Share of numbers that are as small or as large as they may be."""
 
@@ -122,7 +130,7 @@ class Maker:
             return self.number(node)
         if node["type"] == "object":
             return self.free(node, at)
-        found = PATHS.get(at) or [text for text in TEXTS[node.get("pattern")] if self.fits(text, node)]
+        found = PATHS.get(at) or [text for text in TEXTS[node.get(WORDS, "")] if self.fits(text, node)]
         return self.random.choice(found)
 
     @staticmethod
@@ -145,8 +153,9 @@ class Maker:
     def free(self, node: Schema, at: Loc) -> Data:
         """A mapping with free keys."""
         if node.get("additionalProperties") is True:
-            return {"nodeAffinity": {"anything": [1, {"a": None}]}}
-        keys = self.random.sample(FREE_KEYS, self.random.randint(0, 3))
+            term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}}
+            return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        keys = self.random.sample(LABELS, self.random.randint(0, 3))
         return {key: self.value(None, (*at, key)) for key in keys}
 
     def agree(self, spec: Data) -> None:
@@ -166,6 +175,7 @@ class Maker:
         for items, key in (("volumes", "name"), ("env", "name"), ("volumeMounts", "mountPath")):
             for index, item in enumerate(workers.get(items) or ()):
                 item[key] = f"{'/' if key == 'mountPath' else 'v'}{index}"
+        self.agree_pods(workers)
         names = [volume["name"] for volume in workers.get("volumes") or ()]
         if not names:
             workers.pop("volumeMounts", None)
@@ -174,6 +184,20 @@ class Maker:
         for variable in workers.get("env") or ():
             if variable.get("valueFrom") is not None:
                 variable.pop("value", None)
+
+    def agree_pods(self, workers: Data) -> None:
+        if workers.get("resources") is not None:
+            amounts = {key: self.random.choice(some) for key, some in RESOURCES.items() if self.random.random() < 0.6}
+            workers["resources"] = {part: amounts for part in ("requests", "limits") if self.random.random() < 0.7}
+            if "limits" not in workers["resources"]:
+                workers["resources"]["requests"] = {"cpu": 1}
+        for toleration in workers.get("tolerations") or ():
+            if toleration.get("key") is None:
+                toleration["operator"] = "Exists"
+            if toleration.get("operator") == "Exists":
+                toleration["value"] = self.random.choice(("", None))
+            if toleration.get("tolerationSeconds") is not None:
+                toleration["effect"] = "NoExecute"
 
     def agree_steps(self, training: Data) -> None:
         steps, algorithm = self.random.choice((2, 3, 16, 2**31 - 1)), training["algorithm"]

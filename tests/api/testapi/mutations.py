@@ -221,6 +221,31 @@ TOGETHER: tuple[tuple[dict[str, Any], str], ...] = (
         {"workers": {"nodes": 1024, "processesPerNode": 64}, "training.prompts.perIteration": 2**31 - 1},
         "training.prompts.perIteration",
     ),
+    *(
+        ({**ONE, f"workers.{place}": {"ok": "1", key: "1"}}, f"workers.{place}")
+        for place in ("labels", "annotations", "nodeSelector")
+        for key in ("", "a b", "-a", "/a", "A.b/c", "a..b/c", "a/b/c", "n" * 64, "a\n")
+    ),
+    *(
+        ({**ONE, f"workers.resources.{part}": {"cpu": 1, key: 1}}, f"workers.resources.{part}")
+        for part in ("requests", "limits")
+        for key in ("", "gpu", "CPU", "hugepages-", "nvidia.com/", "/gpu", "n" * 318)
+    ),
+    *(
+        (
+            {**ONE, "workers.resourceName": "a.b/c", f"workers.resources.{part}": {"a.b/c": 1}},
+            f"workers.resources.{part}",
+        )
+        for part in ("requests", "limits")
+    ),
+    ({**ONE, "workers.tolerations": [{}]}, "workers.tolerations.0.operator"),
+    ({**ONE, "workers.tolerations": [{"operator": "Equal", "value": "a"}]}, "workers.tolerations.0.operator"),
+    ({**ONE, "workers.tolerations": [{"operator": "Exists", "value": "a"}]}, "workers.tolerations.0.value"),
+    ({**ONE, "workers.tolerations": [{"key": "a", "tolerationSeconds": 1}]}, "workers.tolerations.0.tolerationSeconds"),
+    (
+        {**ONE, "workers.tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 0}]},
+        "workers.tolerations.0.tolerationSeconds",
+    ),
     ({**ONE, "workers.env": [{"name": "RANK"}]}, "workers.env.0.name"),
     ({**ONE, "workers.env": [{"name": "OK"}, {"name": "G2RPO_PORT", "value": "1"}]}, "workers.env.1.name"),
     ({**ONE, "workers.env": [{"name": "PET_X", "value": ""}]}, "workers.env.0.name"),
