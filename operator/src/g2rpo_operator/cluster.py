@@ -40,6 +40,8 @@ __all__ = ["CHILD_JOBS", "CONFIG_MAPS", "EVENTS", "JOBS", "LEASES", "PODS", "SER
 
 PAGE = 500
 """Objects in one answer to a list."""
+ANOTHER_UID = ("UID in the precondition", "UID in precondition")
+"""In the message of a refusal to delete what only has the name of what was meant."""
 NO_ANSWER = "<error>"
 """Counted in place of a status code, as client-go does, when there was no answer."""
 
@@ -174,13 +176,20 @@ class Cluster:
 
         Returns:
             Whether it was there; an object with another uid is left alone.
+
+        Raises:
+            ConflictError: the API server could not do it just now.
         """
         body: Manifest = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
             await self._json(Call("delete", resource.plural, resource.path(namespace, name), body=body))
-        except (NotFoundError, ConflictError):
+        except NotFoundError:
+            return False
+        except ConflictError as error:
+            if not any(words in str(error) for words in ANOTHER_UID):
+                raise
             return False
         return True
 
