@@ -211,7 +211,7 @@ def fail(view: View, reason: Reason, message: str) -> Decision:
 def finish(view: View, condition: ConditionType, reason: Reason, message: str) -> JobStatus:
     """The status of a job that is over."""
     status = with_condition(view.status, condition, True, reason, message, view.now)
-    status = with_condition(status, "Running", False, Reason.FINISHED, "the job is over", view.now)
+    status = with_condition(status, "Running", False, Reason.FINISHED, message, view.now)
     return status.model_copy(update={"completion_time": rfc3339(view.now), "retry_time": None})
 
 
