@@ -115,7 +115,7 @@ def job(document: dict[str, Any]) -> Callable[..., G2RPOJob]:
 @pytest.fixture
 def open_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Built]:
     """Open the run folder of a job as `session.run_job` does, and build it; again for a second attempt."""
-    monkeypatch.setitem(registry.REWARDS, "PaddleOCR", lambda _: Brightness())
+    monkeypatch.setitem(registry.REWARDS, "PaddleOCR", lambda *_: Brightness())
 
     def opened(
         job: G2RPOJob,

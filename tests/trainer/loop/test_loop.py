@@ -231,7 +231,7 @@ def test_a_failing_reward_ends_the_run_by_default(
 
 
 def open_run_with(open_run: OpenRun, spec: G2RPOJob, monkeypatch: pytest.MonkeyPatch, kind: str) -> Built:
-    monkeypatch.setitem(registry.REWARDS, "PaddleOCR", lambda _: Moody(kind))
+    monkeypatch.setitem(registry.REWARDS, "PaddleOCR", lambda *_: Moody(kind))
     return open_run(spec)
 
 

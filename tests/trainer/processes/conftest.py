@@ -129,10 +129,10 @@ class Trainer:
         self.started.append(Process(popen, last_word))
         return self.started[-1]
 
-    def pods(self, job: Path, count: int = 2, **variables: str) -> list[Process]:
-        """As many launchers as a cluster would start pods for the job, all on this machine."""
-        common = {"G2RPO_NODES": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        return [self.start(job, G2RPO_NODE_RANK=str(i), **common, **variables) for i in range(count)]
+    def pods(self, job: Path, started: int = 2, **variables: str) -> list[Process]:
+        """Launchers as a cluster would start them in two pods, all on this machine."""
+        common = {"G2RPO_NODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        return [self.start(job, G2RPO_NODE_RANK=str(i), **common, **variables) for i in range(started)]
 
     def diary(self, name: str) -> list[dict[str, Any]]:
         """The records of a run so far, but for one that is just being written."""
