@@ -31,7 +31,7 @@ compile uv --group uv
 compile build --group build
 compile operator api/pyproject.toml operator/pyproject.toml
 compile trainer api/pyproject.toml trainer/pyproject.toml
-compile dev api/pyproject.toml operator/pyproject.toml trainer/pyproject.toml --group test --group check
+compile dev api/pyproject.toml operator/pyproject.toml trainer/pyproject.toml --extra plugin --group test --group check
 
 if [[ $mode == check ]] && ! diff -ru requirements "$target" --exclude='*.sh' >&2; then
     echo "g2rpo: requirements/ does not agree with the pyproject files; 'make pins KEEP=1' mends it." >&2

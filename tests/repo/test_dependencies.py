@@ -20,16 +20,27 @@ NOT_IMPORTED = {
 }
 
 
-def declared(root: Path, name: str) -> set[str]:
-    """Distributions that the project file names."""
+# Folders whose libraries come with an extra of the same name.
+EXTRAS = {"operator": "plugin"}
+
+
+def declared(root: Path, name: str, extra: str = "") -> set[str]:
+    """Distributions that the project file names, with those of an extra."""
     project = tomllib.loads((root / name / "pyproject.toml").read_text())["project"]
-    return {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    lines = [*project["dependencies"], *(project["optional-dependencies"][extra] if extra else ())]
+    return {canonicalize_name(Requirement(line).name) for line in lines}
 
 
-def imported(root: Path, name: str) -> set[str]:
+def sources(root: Path, name: str, extra: str = "") -> list[Path]:
+    """Modules of a distribution: of the folder of an extra, or all others."""
+    modules = (root / name / "src").rglob("*.py")
+    return [path for path in modules if (EXTRAS.get(name) in path.parts) is bool(extra)]
+
+
+def imported(root: Path, name: str, extra: str = "") -> set[str]:
     """Top-level modules that the sources import, the standard library and their own package left out."""
     modules = set()
-    for path in (root / name / "src").rglob("*.py"):
+    for path in sources(root, name, extra):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
@@ -45,9 +56,10 @@ def providers(module: str) -> set[str]:
     return {canonicalize_name(name) for name in packages_distributions().get(module, [])}
 
 
-@pytest.mark.parametrize("name", ["api", "operator", "trainer"])
-def test_imports_are_declared(name: str, root: Path) -> None:
-    undeclared = {module for module in imported(root, name) if not providers(module) & declared(root, name)}
+@pytest.mark.parametrize(("name", "extra"), [("api", ""), ("operator", ""), ("operator", "plugin"), ("trainer", "")])
+def test_imports_are_declared(name: str, extra: str, root: Path) -> None:
+    known = declared(root, name, extra)
+    undeclared = {module for module in imported(root, name, extra) if not providers(module) & known}
     assert not undeclared
 
 
@@ -55,3 +67,9 @@ def test_imports_are_declared(name: str, root: Path) -> None:
 def test_declarations_are_used(name: str, root: Path) -> None:
     used = set().union(*(providers(module) for module in imported(root, name)))
     assert not declared(root, name) - used - NOT_IMPORTED.get(name, set())
+
+
+def test_what_an_extra_declares_is_used_in_its_folder(root: Path) -> None:
+    for name, extra in EXTRAS.items():
+        used = set().union(*(providers(module) for module in imported(root, name, extra)))
+        assert not declared(root, name, extra) - declared(root, name) - used

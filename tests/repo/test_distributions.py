@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-# Imports every module of the packages in argv[1:] and prints the top-level names then loaded.
+# Imports every module of the packages in argv[1:] and prints the top-level names then loaded. What belongs to an extra
+# is imported when it is named.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, name + "."):
-        if not module.name.endswith("__main__"):
+        of_extra = ".plugin" in module.name and ".plugin" not in name
+        if not module.name.endswith("__main__") and not of_extra:
             importlib.import_module(module.name)
 print(*{module.partition(".")[0] for module in sys.modules} - sys.stdlib_module_names)
 """
@@ -56,6 +58,21 @@ def test_operator_installs_without_the_trainer(uv: Path, root: Path, tmp_path: P
     run(uv, "pip", "check", "--python", python)
     assert not [module for module in sorted(HEAVY) if can_import(python, module)]
     assert {"g2rpo_api", "g2rpo_operator"} <= loaded(python, "g2rpo_api", "g2rpo_operator")
+    assert not [module for module in ("rich", "typer") if can_import(python, module)]
+
+
+def test_the_plugin_comes_with_its_extra(uv: Path, root: Path, tmp_path: Path) -> None:
+    python = empty_venv(uv, tmp_path / "plugin")
+    pins = (
+        "--constraint",
+        root / "requirements" / "dev.txt",
+        "--build-constraint",
+        root / "requirements" / "build.txt",
+    )
+    run(uv, "pip", "install", "--python", python, *pins, root / "api", f"{root / 'operator'}[plugin]")
+    assert not [module for module in sorted(HEAVY) if can_import(python, module)]
+    assert {"rich", "typer"} <= loaded(python, "g2rpo_operator.plugin")
+    assert run(python.with_name("kubectl-g2rpo"), "--help").startswith("Usage: kubectl g2rpo ")
 
 
 def test_api_needs_pydantic_and_yaml_only(uv: Path, root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""What a status means and what to do about it, in the words of the definition of reasons and causes. Pure.
+
+Who calls this: the page of a job.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from itertools import pairwise
+
+from g2rpo_api.status import Cause, Condition, JobStatus, Reason
+
+REQUESTED = (Reason.SUSPEND_REQUESTED, Reason.SUSPENDED)
+
+
+def deciding(status: JobStatus) -> Condition | None:
+    """The condition that a job's phase follows from; None before the operator saw the job."""
+    for kind in ("Failed", "Complete"):
+        if status.is_true(kind):
+            return status.condition(kind)
+    suspended = status.condition("Suspended")
+    return suspended if suspended and suspended.reason in REQUESTED else status.condition("Running")
+
+
+def of_reason(word: str) -> str:
+    """What a condition's reason means and what to do; empty for one that is not known here."""
+    return _texts(Reason).get(word, "")
+
+
+def of_cause(word: str) -> str:
+    """The same for the reason of a failed attempt."""
+    return _texts(Cause).get(word, "")
+
+
+@cache
+def _texts(words: type[StrEnum]) -> Mapping[str, str]:
+    """Text below each member in the source: that is where it is defined, and kept true."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(words))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for member, below in pairwise(definition.body):
+        match member, below:
+            case ast.Assign(value=ast.Constant(value=word)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[str(word)] = " ".join(text.split())
+    return found
