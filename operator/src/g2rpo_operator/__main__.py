@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -106,24 +107,34 @@ class Operator:
         self.queue.pause()
 
     async def run(self) -> None:
-        """Until SIGTERM."""
-        stop = asyncio.Event()
+        """Until SIGTERM. Then looks end and the lease is handed over first: another replica need not wait for us."""
+        ending = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(part()) for part in (self.lead, self.poll, self.lag.run)]
+            election = tasks.create_task(self.election.run())
+            background.append(tasks.create_task(self._watch(ending)))
+            await ending.wait()
+            await self.queue.drain(DRAIN_SECONDS)
+            election.cancel()
+            await asyncio.wait([election])
+            for task in background:
+                task.cancel()
+
+    async def _watch(self, ending: asyncio.Event) -> None:
+        """Feed the store for ever."""
         namespaces = self.settings.namespaces
-        watch = kopf.operator(
+        ours = asyncio.all_tasks()
+        watches = await kopf.spawn_tasks(
             registry=handlers.registry(self.store, self.queue.wake),
             settings=handlers.operator_settings(self.settings),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
-            stop_flag=stop,
         )
-        async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(part()) for part in (self.lead, self.poll, self.lag.run)]
-            election = tasks.create_task(self.election.run())
-            await watch  # kopf takes the signals
-            await self.queue.drain(DRAIN_SECONDS)
-            for task in (*background, election):
-                task.cancel()
+        for sign in (signal.SIGINT, signal.SIGTERM):  # kopf would end the watches first, which takes seconds
+            asyncio.get_running_loop().add_signal_handler(sign, ending.set)
+        await kopf.run_tasks(watches, ignored=ours)
+        raise RuntimeError("the watches ended, and nobody asked them to")
 
 
 async def assemble(settings: Settings, stack: AsyncExitStack) -> Operator:
