@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -168,16 +167,10 @@ def listening(pid: int) -> list[int]:
 
 
 @pytest.mark.timeout(300)
-def test_a_pod_without_a_home_where_only_some_folders_can_be_written_trains(trainer: Any, tmp_path: Path) -> None:
+def test_a_pod_without_a_home_trains_and_keeps_its_caches_where_it_may_write(trainer: Any, tmp_path: Path) -> None:
     """A home below a file cannot be made, even by root."""
-    process = trainer.start(
-        trainer.job("homeless", iterations=1),
-        HOME="/dev/null/home",
-        TMPDIR=str(tmp_path),
-        MPLCONFIGDIR="",
-        XDG_CACHE_HOME="",
-    )
-    output = process.finish()
-    assert "/dev/null" not in output
-    assert json.dumps(trainer.diary("homeless"))
+    unset = dict.fromkeys(("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "")
+    process = trainer.start(trainer.job("homeless", iterations=1), HOME="/dev/null/home", TMPDIR=str(tmp_path), **unset)
+    assert "/dev/null" not in process.finish()
     assert "/dev/null" not in (trainer.runs / "homeless" / "log.jsonl").read_text()
+    assert list((tmp_path / ".cache" / "matplotlib").iterdir())
