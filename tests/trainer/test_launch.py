@@ -132,6 +132,35 @@ def test_a_rank_that_only_lost_another_one_is_not_what_is_told(launcher: Launch)
     assert (said.exit_code, said.rank) == (6, 1)
 
 
+def test_a_rank_that_notices_the_loss_of_another_before_its_process_is_gone_is_not_blamed(launcher: Launch) -> None:
+    program = """
+if rank == 0:
+    wait("1")
+    say(exitCode=7, rank=0, message="lost another rank")
+    sys.exit(7)
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, 1.0))
+signal.signal(signal.SIGALRM, die)
+touch("1")
+time.sleep(600)
+"""
+    said = report(launcher(program))
+    assert (said.exit_code, said.rank) == (137, 1)
+
+
+def test_ranks_that_are_killed_after_the_grace_are_not_blamed_either(launcher: Launch) -> None:
+    program = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+touch(str(rank))
+wait(str(1 - rank))
+if rank == 0: sys.exit(7)
+time.sleep(600)
+"""
+    said = report(launcher(program))
+    assert (said.exit_code, said.rank) == (7, 0)
+
+
 def test_a_rank_that_ends_without_a_word_is_told_by_its_code(launcher: Launch) -> None:
     said = report(launcher("sys.exit(3)", processes=1, nodes=2, node=1))
     assert (said.exit_code, said.rank) == (3, 1)

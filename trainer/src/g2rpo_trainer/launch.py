@@ -31,9 +31,11 @@ LAUNCHED = "G2RPO_LAUNCHED"
 """Set in ranks that `launch` started."""
 PR_SET_PDEATHSIG = 1
 """Linux: the signal to get when the parent dies."""
-NO_FAILURE = (ExitCode.OK, ExitCode.CHECKPOINTED)
-TELLING = (ExitCode.BUG, 128 + signal.SIGABRT, ExitCode.PEER_LOST, ExitCode.CHECKPOINTED, ExitCode.OK)
-"""Exit codes that say less than any other, and each less than the one before: libraries abort when a rank is lost."""
+NO_FAILURE = (ExitCode.CHECKPOINTED, ExitCode.OK)
+ECHOES = (128 + signal.SIGABRT, ExitCode.PEER_LOST)
+"""How ranks end that lost another one: some libraries abort the process."""
+TELLING = (ExitCode.BUG, *ECHOES, *NO_FAILURE)
+"""Exit codes that say less than any other, and each less than the one before."""
 HINTS: dict[int, str] = {signal.SIGKILL: ": often memory exhausted", signal.SIGBUS: ": often /dev/shm exhausted"}
 
 
@@ -82,26 +84,36 @@ class Ranks:
             self._processes[place.rank] = subprocess.Popen(command, env=os.environ | place.variables() | own)
 
     def wait(self) -> tuple[int, int]:
-        """Rank and exit code of the first failure after all ranks ended, or of the lowest rank."""
-        first: tuple[int, int] | None = None
+        """Rank and exit code of the first failure, after all ranks have ended; of the lowest rank where none failed.
+
+        A rank may notice the loss of another one before that one's process is gone: it is blamed only when
+        nobody else fails within the grace.
+        """
+        blamed: tuple[int, int] | None = None
         deadline = math.inf
-        while len(ended := self._ended()) < len(self._processes):
-            self._hand_on()
+        while True:
+            ended = self._ended()
             failed = {rank: code for rank, code in ended.items() if code not in NO_FAILURE}
-            if failed and first is None:
-                first, deadline = most_telling(failed), time.monotonic() + GRACE_SECONDS
-                self._terminate()
+            if failed and blamed is None:
+                deadline = time.monotonic() + GRACE_SECONDS
+                self._tell()
+            if failed and (blamed is None or blamed[1] in ECHOES) and time.monotonic() < deadline:
+                blamed = most_telling(failed)
+            if len(ended) == len(self._processes):
+                return blamed or most_telling(ended)
+            self._hand_on()
             if time.monotonic() > deadline:
                 self.kill()
             time.sleep(POLL_SECONDS)
-        return first or most_telling(ended)
 
     def kill(self) -> None:
         """End those that still run, at once."""
         for process in self._processes.values():
             process.kill()
 
-    def _terminate(self) -> None:
+    def _tell(self) -> None:
+        """Ask all to save what they have, and to end."""
+        self._told += 1
         for process in self._processes.values():
             process.terminate()
 
@@ -111,8 +123,7 @@ class Ranks:
     def _hand_on(self) -> None:
         """The first signal asks, any further one kills."""
         if self._asked > self._told:
-            self.kill() if self._told else self._terminate()
-            self._told = self._asked
+            self.kill() if self._told else self._tell()
 
     def _ended(self) -> dict[int, int]:
         """Exit codes of those that have ended."""
