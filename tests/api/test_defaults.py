@@ -90,6 +90,8 @@ RESOLVED = {
             "model": {
                 "family": "SD3",
                 "path": "org/model",
+                "precision": "Float32",
+                "gradientCheckpointing": False,
                 "maxSequenceLength": 256,
                 "train": {"type": "LoRA", "lora": {"rank": 32, "alpha": 64.0, "targetModules": None}},
             },
@@ -145,6 +147,14 @@ def test_ddddocr_judges_by_exact_match(required: dict[str, Any]) -> None:
     required["spec"]["training"]["rewards"].append({"name": "dddd", "type": "DdddOCR", "role": "HeldOut"})
     reward = parse_job(required).spec.training.rewards[1]
     assert reward.settings.score == "ExactMatch"
+
+
+def test_hpsv2_is_the_published_one_and_clip_score_by_the_clip_it_was_tuned_from(required: dict[str, Any]) -> None:
+    rewards = [{"name": "hps", "type": "HPSv2"}, {"name": "clip", "type": "CLIPScore", "clipScore": {}}]
+    required["spec"]["training"]["rewards"] = rewards
+    hps, clip = (reward.settings for reward in parse_job(required).spec.training.rewards)
+    assert hps.path == "xswu/HPSv2"
+    assert hps.clip == clip.path == "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
 @pytest.mark.parametrize(("law", "eta"), [("Flow", 0.7), ("Dance", 0.3), ("CPS", 0.8)])

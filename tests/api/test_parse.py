@@ -17,7 +17,7 @@ from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob, JobSpec, Metadata, WorkersSpec
 from g2rpo_api.parse import dump_job, load_job, parse_job
 from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
-from g2rpo_api.rewards import DdddOCRSettings, PaddleOCRSettings, RewardSpec
+from g2rpo_api.rewards import CLIPScoreSettings, DdddOCRSettings, HPSv2Settings, PaddleOCRSettings, RewardSpec
 from g2rpo_api.training import (
     CheckpointSpec,
     DeepSpeedSpec,
@@ -104,7 +104,11 @@ def rewards(draw: st.DrawFn) -> tuple[RewardSpec, ...]:
         role="HeldOut",
         batch_size=draw(positive),
     )
-    return draw(st.permutations([trained, held_out]).map(tuple) | st.just((trained,)))
+    hps = RewardSpec(name="hps", type="HPSv2", hpsv2=draw(st.none() | st.builds(HPSv2Settings, path=texts, clip=texts)))
+    clip = RewardSpec(
+        name="clip", type="CLIPScore", clip_score=draw(st.none() | st.builds(CLIPScoreSettings, path=texts))
+    )
+    return draw(st.permutations([trained, held_out, hps, clip]).map(tuple) | st.just((trained,)))
 
 
 evaluations = st.builds(
@@ -126,6 +130,19 @@ optimizers = st.builds(
 )
 
 
+def models(train: TrainSpec) -> st.SearchStrategy[ModelSpec]:
+    """Any model of which these weights are trained."""
+    return st.builds(
+        ModelSpec,
+        family=st.sampled_from(["SD3", "Flux1"]),
+        path=texts,
+        precision=st.sampled_from(["Float32", "BFloat16"]),
+        gradient_checkpointing=st.booleans(),
+        max_sequence_length=st.integers(1, 512),
+        train=st.just(train),
+    )
+
+
 @st.composite
 def jobs(draw: st.DrawFn) -> G2RPOJob:
     """Any valid job."""
@@ -134,7 +151,7 @@ def jobs(draw: st.DrawFn) -> G2RPOJob:
     training = TrainingSpec(
         seed=draw(st.integers(0, 2**63 - 1)),
         iterations=draw(positive),
-        model=ModelSpec(family="SD3", path=draw(texts), max_sequence_length=draw(st.integers(1, 512)), train=train),
+        model=draw(models(train)),
         prompts=PromptsSpec(path=draw(prompt_files), per_iteration=workers.ranks * draw(st.integers(1, 9))),
         sampling=SamplingSpec(
             steps=steps,

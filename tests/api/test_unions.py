@@ -11,7 +11,13 @@ from pydantic import ValidationError
 from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.base import Model, Union, camel
 from g2rpo_api.errors import SpecProblem
-from g2rpo_api.rewards import DdddOCRSettings, PaddleOCRSettings, RewardSpec
+from g2rpo_api.rewards import (
+    CLIPScoreSettings,
+    DdddOCRSettings,
+    HPSv2Settings,
+    PaddleOCRSettings,
+    RewardSpec,
+)
 from g2rpo_api.training import TrainSpec
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
@@ -60,6 +66,8 @@ def test_settings_are_those_of_the_type() -> None:
     assert AlgorithmSpec(type="FlowGRPO").settings == FlowGRPOSettings()
     assert RewardSpec(name="a", type="PaddleOCR").settings == PaddleOCRSettings(score="Likelihood")
     assert RewardSpec(name="a", type="DdddOCR").settings == DdddOCRSettings(score="ExactMatch")
+    assert RewardSpec(name="a", type="HPSv2").settings == HPSv2Settings(path="xswu/HPSv2")
+    assert RewardSpec(name="a", type="CLIPScore").settings == CLIPScoreSettings()
 
 
 def test_a_member_given_in_python_is_kept() -> None:

@@ -30,7 +30,8 @@ from g2rpo_api.rewards import MAX_REWARDS, RewardSpec
 from g2rpo_api.rewards import Role as Role
 from g2rpo_api.rules import Fault, Rule
 
-Family = Literal["SD3"]
+Family = Literal["SD3", "Flux1"]
+Precision = Literal["Float32", "BFloat16"]
 Seed = Annotated[int, Field(ge=0, le=MAX_INT64), WHOLE]
 Pixels = Annotated[int, Field(ge=8, le=MAX_INT32), WHOLE]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -66,10 +67,17 @@ class ModelSpec(Model):
     """The diffusion model that is trained."""
 
     family: Family
-    """Architecture: `SD3` for Stable Diffusion 3 and 3.5."""
+    """Architecture: `SD3` for Stable Diffusion 3 and 3.5, `Flux1` for FLUX.1-dev and -schnell."""
     path: Text
-    """Hub id (stabilityai/stable-diffusion-3.5-medium), a local folder in diffusers' layout, or
-    `builtin:miniature`, the small model that is shipped for trying things on a CPU."""
+    """Hub id (stabilityai/stable-diffusion-3.5-medium, black-forest-labs/FLUX.1-dev), a local folder in diffusers'
+    layout, or `builtin:miniature`, the small SD3 that is shipped for trying things on a CPU."""
+    precision: Precision = "Float32"
+    """`Float32`: everything in 32 bits. `BFloat16`: weights that are not trained are held in 16 bits and the
+    transformer computes in them, in half the memory and a fraction of the time on a GPU; trained weights, their
+    gradients, the noise and the likelihoods stay in 32 bits."""
+    gradient_checkpointing: bool = False
+    """Compute a block's activations anew for its gradient instead of keeping them: an update takes far less
+    memory and about a third more time."""
     max_sequence_length: Annotated[int, Field(ge=1, le=512), WHOLE] = 256
     """Text tokens that the T5 encoder sees; longer prompts are cut. Lower saves memory and time."""
     train: TrainSpec
@@ -96,15 +104,16 @@ class SamplingSpec(Model):
     steps: Steps = 16
     """Grid steps T from noise to picture. Fewer are faster; judge the quality at the number you will use."""
     shift: PositiveFloat = 3.0
-    """Time shift s of the grid: 1 is uniform, larger spends more steps near the noise. 3 for SD3 at 1024
-    pixels; smaller pictures want less."""
+    """Time shift s of the grid: 1 is uniform, larger spends more steps near the noise. 3 for SD3 and
+    FLUX.1 at 720 to 1024 pixels; smaller pictures want less."""
     height: Pixels
-    """Height of the pictures, in pixels; a multiple of the model's patch (16 for SD3.5)."""
+    """Height of the pictures, in pixels; a multiple of the model's patch (16 for SD3.5 and FLUX.1)."""
     width: Pixels
-    """Width of the pictures, in pixels; a multiple of the model's patch (16 for SD3.5)."""
+    """Width of the pictures, in pixels; a multiple of the model's patch (16 for SD3.5 and FLUX.1)."""
     guidance_scale: Annotated[float, Field(ge=1)] = 1.0
-    """Classifier-free guidance in training and sampling; 1 means none. Anything above 1 doubles the rows that
-    go through the transformer."""
+    """Guidance in training and sampling. `SD3`: weight of the prompt against the empty prompt; 1 means none, and
+    anything above 1 doubles the rows that go through the transformer. `Flux1`: what FLUX.1-dev is told, at no
+    cost (3.5 is usual); FLUX.1-schnell takes 1 only."""
     max_batch: Positive = 64
     """Rows that go through the transformer at once without gradient, per rank. Lower it when memory runs
     out during rollout; results do not change."""

@@ -209,6 +209,8 @@ TOGETHER: tuple[tuple[dict[str, Any], str], ...] = (
     ({**FULL, **G2RPO, "training.sampling.steps": 16, "training.model.train.lora": {}}, "training.model.train.lora"),
     ({"training.rewards": [{**REWARD, "ddddOcr": {}}]}, "training.rewards.0.ddddOcr"),
     ({"training.rewards": [REWARD, {"name": "b", "type": "DdddOCR", "paddleOcr": {}}]}, "training.rewards.1.paddleOcr"),
+    ({"training.rewards": [{"name": "a", "type": "HPSv2", "clipScore": {}}]}, "training.rewards.0.clipScore"),
+    ({"training.rewards": [{"name": "a", "type": "CLIPScore", "hpsv2": {}}]}, "training.rewards.0.hpsv2"),
     ({"training.rewards": [{**REWARD, "role": "HeldOut"}]}, "training.rewards"),
     ({"training.rewards": [REWARD, {**REWARD, "type": "DdddOCR"}]}, "training.rewards.1"),
     ({"training.model.path": "builtin:other"}, "training.model.path"),

@@ -110,6 +110,19 @@ def test_lora_under_zero_3_splits_the_frozen_weights_too() -> None:
     assert parts.transformer == 4 * (BILLION + 1200) // 2
 
 
+def test_in_16_bits_what_is_frozen_takes_half() -> None:
+    parts = footprint(spec(model=lora(8) | {"precision": "BFloat16"}), 1, model())
+    assert parts.transformer == 2 * BILLION + 4 * 1200
+    assert (parts.vae, parts.text_encoders) == (14, 22)
+    assert (parts.gradients, parts.moments, parts.checkpoint) == (4 * 1200, 8 * 1200, 12 * 1200)
+
+
+def test_in_16_bits_what_is_trained_stays_in_32() -> None:
+    full = {"family": "SD3", "path": "m", "precision": "BFloat16", "train": {"type": "Full"}}
+    parts = footprint(spec(model=full), 1, model())
+    assert parts.transformer + parts.gradients + parts.moments == 16 * BILLION
+
+
 @pytest.mark.parametrize(
     ("targets", "layers"),
     [
@@ -132,6 +145,30 @@ def test_targets_are_whole_names_at_the_end(targets: tuple[str, ...], layers: li
         "block.norm.weight": (6,),
     }
     assert adapted_layers(shapes, targets) == layers
+
+
+def test_lora_of_flux_is_counted_as_peft_makes_it() -> None:
+    from diffusers import FluxTransformer2DModel
+    from peft import LoraConfig
+
+    from g2rpo_trainer.models.flux1 import Flux1
+
+    network = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=3,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        pooled_projection_dim=16,
+        axes_dims_rope=(2, 2, 4),
+    )
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    network.requires_grad_(False)
+    network.add_adapter(LoraConfig(r=3, target_modules=list(Flux1.lora_targets)))
+    made = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert made == (2 * 8 + 3 * 3) * 3 * (16 + 16), "8 projections in blocks of two streams, 3 in those of one"
+    assert trained_parameters(spec(model=lora(3) | {"family": "Flux1"}), ModelFiles(shapes, 0, 0, 4, 2, 2)) == made
 
 
 @pytest.mark.parametrize("targets", [None, ("to_q", "to_v"), ("attn.to_k", "linear")])

@@ -109,6 +109,45 @@ def test_a_real_pipeline_folder(tmp_path: Path) -> None:
     assert (model.latent_channels, model.vae_factor, model.patch) == (4, 4, 2)
 
 
+def test_latents_that_are_packed_are_counted_unpacked(tmp_path: Path) -> None:
+    """FLUX.1's transformer takes squares of 2 x 2 latent elements for channels."""
+    from diffusers import AutoencoderKL, FluxTransformer2DModel
+
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=(2, 2, 4),
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+    )
+    for name, part in {"transformer": transformer, "vae": vae}.items():
+        part.save_pretrained(tmp_path / name)
+    model = read_model(tmp_path)
+    assert (model.latent_channels, model.vae_factor, model.patch, model.pixel_multiple) == (4, 2, 2, 4)
+    assert parameters(model.transformer) == sum(p.numel() for p in transformer.parameters())
+    # FluxPipeline's own arithmetic: as many tokens as squares of 4 pixels, each of in_channels numbers
+    assert model.latent_elements(24, 16) == (24 // 4) * (16 // 4) * 16
+
+
+@pytest.mark.parametrize("channels", [32, 8, 20])
+def test_channels_that_are_more_than_the_latents_are_refused(channels: int, model_folder: Write) -> None:
+    folder = model_folder()
+    config = {"in_channels": channels, "patch_size": 2}
+    (folder / "transformer" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(DataError, match=f"in_channels is {channels}, .* latent channels do not fill"):
+        read_model(folder)
+
+
 def test_the_shipped_miniature_is_read() -> None:
     from g2rpo_trainer.miniature import recipe
     from g2rpo_trainer.resources import resolve

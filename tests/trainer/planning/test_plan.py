@@ -274,6 +274,13 @@ def test_guidance_doubles_the_rows_but_not_the_pictures(tmp_path: Path) -> None:
     assert (guided.images, guided.group) == (plain.images, plain.group)
 
 
+def test_guidance_that_is_an_input_costs_no_rows(tmp_path: Path) -> None:
+    flux = {"training.model.family": "Flux1"}
+    guided = plan(job(tmp_path, flux | {"training.sampling.guidanceScale": 3.5}))
+    assert guided == plan(job(tmp_path, flux))
+    assert guided.rows_per_call == 1
+
+
 def test_the_kl_term_costs_a_call_per_update_row(tmp_path: Path) -> None:
     plain = plan(job(tmp_path))
     with_kl = plan(job(tmp_path, {"training.algorithm.g2rpo.klBeta": 0.01}))

@@ -31,6 +31,8 @@ from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.evaluation import EvaluationSet, Evaluator
 from g2rpo_trainer.flow.schedule import Grid, shifted_grid
 from g2rpo_trainer.loop import Algorithm, Plan, Run
+from g2rpo_trainer.models.flux1 import Flux1
+from g2rpo_trainer.models.parts import FLOAT32, Precision
 from g2rpo_trainer.models.protocol import Family, Forward
 from g2rpo_trainer.models.sd3 import SD3
 from g2rpo_trainer.policy import Model, TextCache
@@ -48,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 VERSIONED = ("torch", "diffusers", "transformers", "peft", "deepspeed", "g2rpo-trainer")
 DEFAULT_PROBES = 8
+FAMILIES: dict[str, type[SD3] | type[Flux1]] = {"SD3": SD3, "Flux1": Flux1}
+"""Which class loads which `family` of a job."""
 StopAsked = Callable[[], bool]
 EndAsked = Callable[[], StoppedReport | None]
 
@@ -80,9 +84,9 @@ def build(
     training = job.spec.training
     _refuse_uneven_ranks(training, world.size)
     family = load_family(training, world.device)
-    engine = Engine(family.transformer, _optimizer_settings(training), world)
+    engine = Engine(family.transformer, _optimizer_settings(training), world, _compute(training.model))
     model = _model(training, family, engine.forward, world.device)
-    rewards = tuple(build_reward(spec) for spec in training.rewards)
+    rewards = tuple(build_reward(spec, world.device) for spec in training.rewards)
     store = CheckpointStore(folder.checkpoints, training.checkpoint.keep_last, world.rank == 0, world.barrier)
     state = _resume(training, world, engine, store)
     records = world.gather(folder.take_up(state.iteration) if world.rank == 0 else [])[0]
@@ -124,16 +128,29 @@ def load_family(training: TrainingSpec, device: torch.device) -> Family:
         DataError: the model is missing or damaged, or does not fit the job.
     """
     spec, sampling = training.model, training.sampling
-    path = resolve(spec.path)
+    load, precision = FAMILIES[spec.family].load, weight_precision(spec)
     try:
-        family = SD3.load(path, device, sampling.guidance_scale, spec.max_sequence_length)
+        family = load(resolve(spec.path), device, sampling.guidance_scale, spec.max_sequence_length, precision)
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise DataError(
             f"spec.training.model.path: no {spec.family} pipeline could be loaded from {spec.path}: {error}\n"
             "  give a hub id, or a folder in diffusers' layout (model_index.json and a folder per part)"
         ) from error
     _select_trained_weights(family, spec, training.seed)
+    if spec.gradient_checkpointing:
+        family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
     return family
+
+
+def weight_precision(spec: ModelSpec) -> Precision:
+    """In what weights are held: those that are trained in float32, the others as the job says."""
+    if spec.precision == "Float32":
+        return FLOAT32
+    return Precision(torch.float32 if spec.train.lora is None else torch.bfloat16, torch.bfloat16)
+
+
+def _compute(spec: ModelSpec) -> torch.dtype:
+    return torch.float32 if spec.precision == "Float32" else torch.bfloat16
 
 
 def _select_trained_weights(family: Family, spec: ModelSpec, seed: int) -> None:
@@ -149,6 +166,9 @@ def _select_trained_weights(family: Family, spec: ModelSpec, seed: int) -> None:
         family.transformer.add_adapter(config)  # type: ignore[operator]
     except ValueError as error:
         raise DataError(f"spec.training.model.train.lora.targetModules: {error}") from error
+    for weight in family.transformer.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # adapters come in the precision of the layer that they adapt
 
 
 def sampling_grid(training: TrainingSpec) -> Grid:

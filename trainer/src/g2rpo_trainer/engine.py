@@ -160,14 +160,22 @@ class GuardedAdamW(torch.optim.AdamW):
 class Engine:
     """A module whose gradients are averaged over ranks and whose weights AdamW moves."""
 
-    def __init__(self, module: nn.Module, settings: OptimizerSettings, world: World) -> None:
-        """Wrap `module`; the parameters that require a gradient are trained."""
+    def __init__(
+        self, module: nn.Module, settings: OptimizerSettings, world: World, compute: torch.dtype = torch.float32
+    ) -> None:
+        """Wrap `module`; the parameters that require a gradient are trained.
+
+        `compute` bfloat16 runs the forward in torch's autocast; trained weights and their gradients stay float32.
+        """
         self._world = world
         self._settings = settings
         trained = [p for p in module.parameters() if p.requires_grad]
         self._optimizer = GuardedAdamW(trained, settings, world.any)
         self._engine, *_ = deepspeed.initialize(
-            model=module, optimizer=self._optimizer, model_parameters=trained, config=_deepspeed_config(settings)
+            model=module,
+            optimizer=self._optimizer,
+            model_parameters=trained,
+            config=_deepspeed_config(settings) | _autocast_config(settings, compute),
         )
         self._engine.eval()
 
@@ -220,3 +228,11 @@ def _deepspeed_config(settings: OptimizerSettings) -> dict[str, Any]:
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
     }
+
+
+def _autocast_config(settings: OptimizerSettings, compute: torch.dtype) -> dict[str, Any]:
+    """What ranks exchange stays float32, but under stage 3: gathered in bfloat16, weights need no second copy."""
+    if compute == torch.float32:
+        return {}
+    exchanged: dict[str, Any] = {} if settings.zero_stage == 3 else {"lower_precision_safe_modules": []}
+    return {"torch_autocast": {"enabled": True, "dtype": "bfloat16", **exchanged}}

@@ -1,4 +1,7 @@
-"""Stable Diffusion 3 and 3.5 (arXiv 2403.03206), through diffusers' StableDiffusion3Pipeline."""
+"""Stable Diffusion 3 and 3.5 (arXiv 2403.03206), through diffusers' StableDiffusion3Pipeline.
+
+Who calls this: `build.load_family`. Guidance is classifier-free: the prompt against the empty prompt.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusion3Pipeline
-from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from g2rpo_trainer.models.lora_targets import LORA_TARGETS
+from g2rpo_trainer.models.facts import LORA_TARGETS, rows_per_velocity
+from g2rpo_trainer.models.parts import FLOAT32, Precision, decode, freeze, load_pipeline, save_adapters
 from g2rpo_trainer.models.protocol import Conditioning, Forward
 
 
@@ -30,21 +33,24 @@ class SD3:
         self._pipeline = pipeline
         self._guidance_scale = guidance_scale
         self._max_sequence_length = max_sequence_length
-        for part in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3):
-            if part is not None:
-                part.requires_grad_(False).eval()
-        pipeline.transformer.eval()
+        freeze(pipeline)
 
     @classmethod
-    def load(cls, path: str, device: torch.device, guidance_scale: float, max_sequence_length: int) -> SD3:
+    def load(
+        cls,
+        path: str,
+        device: torch.device,
+        guidance_scale: float,
+        max_sequence_length: int,
+        precision: Precision = FLOAT32,
+    ) -> SD3:
         """Load a hub id or a folder in diffusers' layout; a folder needs no network.
 
         Raises:
             OSError, ValueError: what diffusers says of a missing or damaged part.
         """
-        local = Path(path).is_dir()
-        pipeline = StableDiffusion3Pipeline.from_pretrained(path, dtype=torch.float32, local_files_only=local)
-        return cls(pipeline.to(device), guidance_scale, max_sequence_length)
+        pipeline = load_pipeline(StableDiffusion3Pipeline, path, device, precision)
+        return cls(pipeline, guidance_scale, max_sequence_length)
 
     @property
     def transformer(self) -> nn.Module:
@@ -54,7 +60,7 @@ class SD3:
     @property
     def rows_per_call(self) -> int:
         """2 with classifier-free guidance, else 1."""
-        return 2 if self._guided else 1
+        return rows_per_velocity("SD3", self._guidance_scale)
 
     @property
     def _guided(self) -> bool:
@@ -90,23 +96,13 @@ class SD3:
         v, v_empty = _call(forward, x.repeat(2, 1, 1, 1), timestep.repeat(2), tokens, pooled).chunk(2)
         return v_empty + self._guidance_scale * (v - v_empty)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures in [0, 1]."""
-        vae = self._pipeline.vae
-        scaled = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        return (vae.decode(scaled, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
+        return decode(self._pipeline.vae, latents)
 
     def save_lora(self, folder: Path) -> None:
-        """Write pytorch_lora_weights.safetensors, which `pipeline.load_lora_weights(folder)` reads.
-
-        The configuration goes along: without it alpha would be taken for the rank.
-        """
-        StableDiffusion3Pipeline.save_lora_weights(
-            folder,
-            transformer_lora_layers=get_peft_model_state_dict(self.transformer),
-            transformer_lora_adapter_metadata=self._pipeline.transformer.peft_config["default"].to_dict(),
-        )
+        """Write the adapters for `pipeline.load_lora_weights(folder)`."""
+        save_adapters(self._pipeline, folder)
 
 
 def _call(forward: Forward, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:

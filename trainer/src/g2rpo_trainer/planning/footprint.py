@@ -1,7 +1,8 @@
 """How much memory a rank needs, part by part, from shapes alone. Pure.
 
-Who calls this: `plan.py`. Everything is held in float32, as the trainer does. Activations are left
-out: they depend on attention kernels and allocators, and are what the batch settings are for.
+Who calls this: `plan.py`. What is trained is held in float32, the rest in the job's precision, as the
+trainer does. Activations are left out: they depend on attention kernels and allocators, and are what the
+batch settings are for. So are the rewards' networks.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
-from g2rpo_api.training import TrainingSpec
-from g2rpo_trainer.models.lora_targets import LORA_TARGETS
+from g2rpo_api.training import Precision, TrainingSpec
+from g2rpo_trainer.models.facts import LORA_TARGETS
 from g2rpo_trainer.planning.model_files import ModelFiles, Shapes, parameters
 
 FLOAT_BYTES = 4
+FROZEN_BYTES: dict[Precision, int] = {"Float32": 4, "BFloat16": 2}
 MOMENTS = 2
 """Numbers that Adam keeps per trained parameter."""
 
@@ -48,19 +50,20 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
     """Estimate for a job on `ranks` ranks with this model."""
     stage = training.deepspeed.zero_stage
     base, trained = parameters(model.transformer), trained_parameters(training, model)
-    held = base if training.model.train.lora is None else base + trained
+    frozen_bytes = FROZEN_BYTES[training.model.precision]
+    held = FLOAT_BYTES * trained + (0 if training.model.train.lora is None else frozen_bytes * base)
     share = -(-trained // ranks)
     prompts = training.prompts.per_iteration // ranks
     latents = prompts * latents_per_group(training)
     elements = model.latent_elements(training.sampling.height, training.sampling.width)
     return Footprint(
         trained_parameters=trained,
-        transformer=FLOAT_BYTES * (-(-held // ranks) if stage == 3 else held),
+        transformer=-(-held // ranks) if stage == 3 else held,
         master_weights=FLOAT_BYTES * share if stage in (1, 2) else 0,
         gradients=FLOAT_BYTES * (share if stage >= 2 else trained),
         moments=FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
-        vae=FLOAT_BYTES * model.vae_parameters,
-        text_encoders=FLOAT_BYTES * model.text_encoder_parameters,
+        vae=frozen_bytes * model.vae_parameters,
+        text_encoders=frozen_bytes * model.text_encoder_parameters,
         rollout=FLOAT_BYTES * latents * elements,
         checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS + (1 if stage in (1, 2) else 0)),
     )

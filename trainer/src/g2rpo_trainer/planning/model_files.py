@@ -56,13 +56,16 @@ def read_model(folder: Path) -> ModelFiles:
     """
     transformer, vae = _config(folder / "transformer"), _config(folder / "vae")
     encoders = sorted(path for path in folder.glob("text_encoder*") if path.is_dir())
+    channels = _number(transformer, "in_channels", folder / "transformer")
+    patch = _number(transformer, "patch_size", folder / "transformer")
+    latent_channels = _number(vae, "latent_channels", folder / "vae")
     return ModelFiles(
         transformer=_shapes(folder / "transformer"),
         vae_parameters=parameters(_shapes(folder / "vae")),
         text_encoder_parameters=sum(parameters(_shapes(path)) for path in encoders),
-        latent_channels=_number(transformer, "in_channels", folder / "transformer"),
+        latent_channels=latent_channels,
         vae_factor=2 ** (len(vae.get("block_out_channels", [0])) - 1),
-        patch=_number(transformer, "patch_size", folder / "transformer"),
+        patch=patch * _packed(channels, latent_channels, folder / "transformer"),
     )
 
 
@@ -120,6 +123,17 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise DataError(f"{path} is not a JSON object")
     return config
+
+
+def _packed(channels: int, latent_channels: int, folder: Path) -> int:
+    """Side of the squares of latent elements that come as one (2 for FLUX.1), from the channels that they fill."""
+    side = math.isqrt(channels // latent_channels)
+    if side < 1 or side**2 * latent_channels != channels:
+        raise DataError(
+            f"{folder / 'config.json'}: in_channels is {channels}, which squares of the VAE's {latent_channels} latent "
+            "channels do not fill; give a text-to-image model, not one that also takes a picture"
+        )
+    return side
 
 
 def _number(config: Mapping[str, Any], key: str, folder: Path) -> int:

@@ -16,6 +16,7 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.training import SamplingSpec, TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
+from g2rpo_trainer.models.facts import rows_per_velocity
 from g2rpo_trainer.planning.footprint import Footprint, footprint
 from g2rpo_trainer.planning.model_files import ModelFiles, read_model
 from g2rpo_trainer.resources import resolve
@@ -105,7 +106,7 @@ def plan(job: G2RPOJob) -> Plan:
         ranks=ranks,
         groups=training.prompts.per_iteration,
         group=group_cost(training),
-        rows_per_call=2 if training.sampling.guidance_scale > 1 else 1,
+        rows_per_call=rows_per_velocity(training.model.family, training.sampling.guidance_scale),
         optimizer_steps=_optimizer_steps(training),
         evaluations=1 + -(-training.iterations // evaluation.every_iterations),
         evaluation_images=evaluation.max_prompts * (1 if evaluation.prompts_path is None else 2),

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import torch
 
 from g2rpo_api.rewards import RewardSpec
 from g2rpo_trainer.errors import RewardError
+from g2rpo_trainer.rewards.clip_score import CLIPScore
 from g2rpo_trainer.rewards.dddd_ocr import DdddOCR
+from g2rpo_trainer.rewards.hpsv2 import HPSv2
 from g2rpo_trainer.rewards.paddle_ocr import PaddleOCR
 from g2rpo_trainer.rewards.protocol import Reward
 from g2rpo_trainer.rewards.scoring import WeightedReward
 
-REWARDS: dict[str, Callable[[RewardSpec], Reward]] = {
-    "PaddleOCR": lambda spec: PaddleOCR(spec.settings.score, spec.batch_size),
-    "DdddOCR": lambda spec: DdddOCR(spec.settings.score, spec.batch_size),
+# the settings are those of the type, which is the key here
+REWARDS: dict[str, Callable[[Any, int, torch.device], Reward]] = {
+    "PaddleOCR": lambda settings, batch_size, _: PaddleOCR(settings.score, batch_size),
+    "DdddOCR": lambda settings, batch_size, _: DdddOCR(settings.score, batch_size),
+    "HPSv2": lambda settings, batch_size, device: HPSv2(settings.path, settings.clip, batch_size, device),
+    "CLIPScore": lambda settings, batch_size, device: CLIPScore(settings.path, batch_size, device),
 }
 
 
-def build_reward(spec: RewardSpec) -> WeightedReward:
-    """Load a reward as the job describes it.
+def build_reward(spec: RewardSpec, device: torch.device) -> WeightedReward:
+    """Load a reward as the job describes it; a network that wants a GPU goes to `device`.
 
     Raises:
         RewardError: its files are missing or cannot be loaded.
     """
     try:
-        reward = REWARDS[spec.type](spec)
+        reward = REWARDS[spec.type](spec.settings, spec.batch_size, device)
     except (OSError, ImportError) as error:
         raise RewardError(f"reward {spec.name!r} ({spec.type}) cannot be loaded: {error}") from error
     return WeightedReward(spec.name, reward, spec.weight, spec.role, spec.on_failure)
