@@ -1,6 +1,6 @@
 """Why one method climbs faster than another: how much of a gradient is signal, and what that costs.
 
-    python benchmarks/gradients.py --prices benchmarks/results/methods.json
+    python benchmarks/gradients.py
 
 At the shipped weights, without ever stepping, each method estimates its gradient from many batches of prompts.
 Two estimates have nothing in common but their expectation g, so the mean of their inner products is |g|²:
@@ -32,6 +32,7 @@ from g2rpo_trainer.loop import Run
 from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience
 
+PRICES = Path(__file__).parent / "results" / "methods.json"
 WIDEST = "G2RPO {1,2,3}"
 STRIDES = (1, 2, 3)
 SETS = {"G2RPO {1}": (1,), "G2RPO {1,2}": (1, 2), WIDEST: STRIDES, "G2RPO {2}": (2,), "G2RPO {3}": (3,)}
@@ -131,8 +132,8 @@ def row(estimates: Estimates, price: float | None) -> dict[str, float | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, default=24)
-    parser.add_argument("--prices", type=Path, required=True, help="results of methods.py")
+    parser.add_argument("--batches", type=int, default=16)
+    parser.add_argument("--prices", type=Path, default=PRICES, help="results of methods.py")
     parser.add_argument("--output", type=Path, default=Path("runs") / "methods")
     given = parser.parse_args()
     prices = json.loads(given.prices.read_text())["prices"]
