@@ -143,3 +143,13 @@ def test_each_kind_of_child_is_found_by_its_owner(kind: Kind) -> None:
         "ConfigMap": children.config_maps,
     }
     assert [child.uid for child in found[kind]] == ["p1"]
+
+
+def test_a_change_that_no_decision_looks_at_wakes_nobody() -> None:
+    store = Store()
+    store.put("Pod", pod(5))
+    touched = pod(6)
+    touched["metadata"]["finalizers"] = []
+    assert store.put("Pod", touched, watched=True) is None
+    assert store.newest_version() == 6
+    assert store.put("Pod", pod(7, phase="Succeeded"), watched=True) == KEY

@@ -125,7 +125,7 @@ class Operator:
         namespaces = self.settings.namespaces
         ours = asyncio.all_tasks()
         watches = await kopf.spawn_tasks(
-            registry=handlers.registry(self.store, self.queue.wake),
+            registry=handlers.registry(self.store, self.queue),
             settings=handlers.operator_settings(self.settings),
             standalone=True,
             clusterwide=not namespaces,

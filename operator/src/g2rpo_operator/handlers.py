@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import kopf
@@ -15,6 +16,7 @@ import kopf
 from g2rpo_api import contract
 from g2rpo_operator.settings import Settings
 from g2rpo_operator.store import Store
+from g2rpo_operator.workqueue import WorkQueue
 from g2rpo_operator.world import Key, Kind
 
 Selector = tuple[str, str, str]
@@ -27,13 +29,20 @@ WATCHED: dict[Kind, Selector] = {
     "ConfigMap": ("", "v1", "configmaps"),
 }
 LONGEST_BACKOFF_SECONDS = 30.0
+SWARM_SECONDS = 0.2
+"""From the first event about a job's objects to the look at it."""
 
 
-def registry(store: Store, wake: Callable[[Key], None]) -> kopf.OperatorRegistry:
-    """Handlers of every kind that is watched."""
+def registry(store: Store, queue: WorkQueue) -> kopf.OperatorRegistry:
+    """Handlers of every kind that is watched.
+
+    A job is looked at as soon as it changes, and a moment after one of its objects has, since those come in
+    swarms: four pods that start are some twenty events.
+    """
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers, id="login")(_login)
     for kind, (group, version, plural) in WATCHED.items():
+        wake = queue.wake if kind == "G2RPOJob" else partial(queue.wake_after, seconds=SWARM_SECONDS)
         kopf.on.event(group, version, plural, registry=handlers, id=f"watch-{plural}")(_handler(kind, store, wake))
     return handlers
 

@@ -79,6 +79,8 @@ class Store:
             entry = Entry(version, seen, key, owner, RECORDS[kind](manifest))
             self._children[owner].add((kind, uid))
         self._entries[kind][uid] = entry
+        if old is not None and kind != "G2RPOJob" and old.content == entry.content:
+            return None  # something changed that no decision looks at
         return key
 
     def drop(self, kind: Kind, uid: str) -> Key | None:
