@@ -26,7 +26,7 @@ showcase: quickstart  ## draw the README's pictures from the quickstart's run
 miniature: trainer-venv  ## train the shipped miniature model again from nothing
 	@.venv/bin/python -m g2rpo_trainer.miniature $(ARGS)
 
-bench: trainer-venv  ## the benchmarks: what sharing saves, then the methods (half an hour)
+bench: trainer-venv  ## the benchmarks: what sharing saves, then the methods (an hour)
 	@set -e; for file in benchmarks/rollout.py benchmarks/methods.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
 
 test: dev-venv  ## all tests

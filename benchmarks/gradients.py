@@ -1,19 +1,18 @@
-"""Why one method climbs faster than another: how much of a gradient is signal, and what that costs.
+"""Do more granularities say more? How the sets agree, and how much of a method's gradient is signal.
 
-    python benchmarks/gradients.py
+    python benchmarks/gradients.py [--batches 16]
 
 At the shipped weights, without ever stepping, each method estimates its gradient from many batches of prompts.
-Two estimates have nothing in common but their expectation g, so the mean of their inner products is |g|²:
-
-    signal s = |g|² / E|estimate|²          seconds until signal equals noise = (1 - s) / s x price of an iteration
-
-Sets of granularities are judged on the same pictures: only the advantages differ. Writes gradients.json.
+Two estimates have nothing in common but their expectation g, so the mean of their inner products is |g|², and
+signal = |g|² / E|estimate|². Sets of granularities are judged on the same pictures: only the advantages differ.
+Writes gradients.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,6 @@ from g2rpo_trainer.loop import Run
 from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience
 
-PRICES = Path(__file__).parent / "results" / "methods.json"
 WIDEST = "G2RPO {1,2,3}"
 STRIDES = (1, 2, 3)
 SETS = {"G2RPO {1}": (1,), "G2RPO {1,2}": (1, 2), WIDEST: STRIDES, "G2RPO {2}": (2,), "G2RPO {3}": (3,)}
@@ -41,25 +39,34 @@ Variants = Callable[[Experience], Mapping[str, Experience]]
 
 @dataclass
 class Estimates:
-    """Sums over independent estimates of one gradient."""
+    """Independent estimates of one gradient, each flat."""
 
-    count: int = 0
-    total: Tensor = field(default_factory=lambda: torch.zeros(()))
-    squares: float = 0.0
-    cosines: float = 0.0
+    gradients: list[Tensor] = field(default_factory=list)
+    cosines: list[float] = field(default_factory=list)
     """With the first variant's estimate from the same pictures."""
 
     def add(self, gradient: Tensor, first: Tensor) -> None:
-        self.count += 1
-        self.total = self.total + gradient
-        self.squares += gradient.square().sum().item()
-        self.cosines += torch.cosine_similarity(gradient, first, dim=0).item()
+        self.gradients.append(gradient)
+        self.cosines.append(torch.cosine_similarity(gradient, first, dim=0).item())
 
-    @property
-    def signal(self) -> float:
-        """|g|² / E|estimate|²: products of different estimates give the one, squares the other."""
-        products = self.total.square().sum().item() - self.squares
-        return products / (self.count - 1) / self.squares
+    def signal(self) -> tuple[float, float]:
+        """s and its standard error (jackknife over the estimates)."""
+        rows = torch.stack(self.gradients)
+        products = (rows @ rows.T).double()
+        n = len(products)
+        without = torch.tensor([signal(drop(products, i)) for i in range(n)], dtype=torch.float64)
+        return signal(products), ((n - 1) * without.var(correction=0)).sqrt().item()
+
+
+def signal(products: Tensor) -> float:
+    """|g|² / E|estimate|² from inner products [n, n]: different estimates give the one, equal ones the other."""
+    n, squares = len(products), products.trace()
+    return ((products.sum() - squares) / (n - 1) / squares).item()
+
+
+def drop(products: Tensor, i: int) -> Tensor:
+    kept = [j for j in range(len(products)) if j != i]
+    return products[kept][:, kept]
 
 
 def estimate(run: Run, batches: int, variants: Variants) -> tuple[dict[str, Estimates], list[Experience]]:
@@ -121,27 +128,25 @@ def examine(name: str, batches: int) -> tuple[dict[str, Estimates], list[Experie
     return estimate(run, batches, lambda one: {label: judged_at(algorithm, one, set_) for label, set_ in SETS.items()})
 
 
-def row(estimates: Estimates, price: float | None) -> dict[str, float | None]:
-    s = estimates.signal
+def row(estimates: Estimates) -> dict[str, float]:
+    s, error = estimates.signal()
     return {
         "signal": s,
-        "seconds until signal equals noise": None if price is None else (1 - s) / s * price,
-        "cosine with {1} of the same pictures": estimates.cosines / estimates.count,
+        "standard error": error,
+        "cosine with {1} of the same pictures": statistics.mean(estimates.cosines),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=16)
-    parser.add_argument("--prices", type=Path, default=PRICES, help="results of methods.py")
     parser.add_argument("--output", type=Path, default=Path("runs") / "methods")
     given = parser.parse_args()
-    prices = json.loads(given.prices.read_text())["prices"]
     rows: dict[str, Any] = {}
     said: dict[str, Any] = {}
     for name in (WIDEST, *(name for name in METHODS if name not in SETS)):
         found, seen = examine(name, given.batches)
-        rows |= {label: row(one, prices.get(label, {}).get("cpu_seconds")) for label, one in found.items()}
+        rows |= {label: row(one) for label, one in found.items()}
         said |= agreement(seen) if name == WIDEST else {}
     text = json.dumps({"batches": given.batches, "methods": rows, "granularities": said}, indent=1)
     given.output.mkdir(parents=True, exist_ok=True)
