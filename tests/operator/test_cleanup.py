@@ -107,8 +107,8 @@ def test_a_forced_deletion_is_tried_again_but_not_in_a_tight_loop() -> None:
 
 
 def test_pods_that_outlive_their_job_are_ended_by_nobody_else() -> None:
-    alone = pod(0, 8, orphan=True)
-    ended, going = ended_pod(0, 1, attempt=8, orphan=True), pod(2, 8, orphan=True, deletion_time=time(500))
+    alone = pod(0, 8, job_uid="")
+    ended, going = ended_pod(0, 1, attempt=8, job_uid=""), pod(2, 8, job_uid="", deletion_time=time(500))
     seen = history(pods=(alone, ended, going, pod(3, 8)))
     assert cleanup.older(seen) == cleanup.still_running(replace(seen, attempt=replace(seen.attempt, job=None)))
     assert cleanup.older(seen) == (Target("Pod", alone.name, alone.uid),)

@@ -47,7 +47,8 @@ def test_the_attempt_is_0_where_there_is_no_label() -> None:
 def test_a_pod_that_was_just_created_has_nothing_but_its_place() -> None:
     annotations = {"batch.kubernetes.io/job-completion-index": "1"}
     found = pod_of(manifest(annotations=annotations))
-    assert found == Pod(name="portrait-a3-1-abcde", uid="uid-9", attempt=3, index=1, phase="Pending")
+    expected = Pod(name="portrait-a3-1-abcde", uid="uid-9", attempt=3, index=1, phase="Pending", job_uid="job-3")
+    assert found == expected
     assert not found.running
     assert not found.over
 
@@ -128,8 +129,8 @@ def test_a_pod_that_failed_by_itself_was_not_disrupted() -> None:
 
 @pytest.mark.parametrize("owners", [[], None])
 def test_a_pod_whose_job_was_deleted_without_it_is_an_orphan(owners: list[Manifest] | None) -> None:
-    assert pod_of(manifest(ownerReferences=owners)).orphan
-    assert not pod_of(manifest()).orphan
+    assert pod_of(manifest(ownerReferences=owners)).job_uid == ""
+    assert pod_of(manifest()).job_uid == "job-3"
 
 
 def test_a_pod_on_its_way_out_does_not_count_as_running() -> None:
@@ -184,6 +185,13 @@ def test_the_current_attempt_is_told_from_older_ones() -> None:
     assert seen.older_jobs == (child(1, failed=True), child(2))
     assert [found.attempt for found in seen.older_pods] == [1, 2]
     assert seen.older_config_maps == (config_map(2),), "the curve belongs to no attempt and stays"
+
+
+def test_pods_of_a_job_that_was_created_again_belong_to_the_past() -> None:
+    left, new = pod(0, job_uid="job-1-deleted", disruption="EvictionByEvictionAPI"), pod(1)
+    seen = observe(1, Children(jobs=(child(),), pods=(left, new)))
+    assert (seen.pods, seen.older_pods) == ((new,), (left,))
+    assert observe(1, Children(pods=(left, new))).pods == (left, new), "until then they are the attempt's"
 
 
 def test_what_is_not_there_is_missing() -> None:

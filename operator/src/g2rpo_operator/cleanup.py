@@ -34,7 +34,7 @@ def older(view: View) -> tuple[Target, ...]:
 def orphans(view: View) -> tuple[Target, ...]:
     """Pods whose Job was deleted without them, and that run on."""
     pods = (*view.attempt.pods, *view.attempt.older_pods)
-    alive = [pod for pod in pods if pod.orphan and not pod.over and not pod.deletion_time]
+    alive = [pod for pod in pods if not pod.job_uid and not pod.over and not pod.deletion_time]
     return tuple(Target("Pod", pod.name, pod.uid) for pod in alive)
 
 

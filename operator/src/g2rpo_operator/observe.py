@@ -66,7 +66,7 @@ def pod_of(manifest: Manifest) -> Pod:
         disruption=_disruption(conditions.get("DisruptionTarget", {}), status),
         deletion_time=metadata.get("deletionTimestamp", ""),
         message=status.get("message", ""),
-        orphan=not metadata.get("ownerReferences"),
+        job_uid=next((owner["uid"] for owner in metadata.get("ownerReferences") or () if owner["kind"] == "Job"), ""),
     )
 
 
@@ -137,15 +137,23 @@ def summary_of(manifest: Manifest) -> Summary:
 
 
 def observe(number: int, children: Children) -> Attempt:
-    """The current attempt among everything that belongs to a job."""
+    """The current attempt among everything that belongs to a job.
+
+    Pods of this attempt's number whose Job was deleted and created again are as good as an older attempt's.
+    """
+    job = next((job for job in children.jobs if job.attempt == number), None)
+
+    def current(pod: Pod) -> bool:
+        return pod.attempt == number and (job is None or pod.job_uid == job.uid)
+
     return Attempt(
         number=number,
-        job=next((job for job in children.jobs if job.attempt == number), None),
+        job=job,
         config_map=next((part for part in children.config_maps if part.attempt == number), None),
         service=next((part for part in children.services if part.attempt == 0), None),
-        pods=_newest(pod for pod in children.pods if pod.attempt == number),
+        pods=_newest(pod for pod in children.pods if current(pod)),
         older_jobs=tuple(job for job in children.jobs if 0 < job.attempt < number),
-        older_pods=tuple(pod for pod in children.pods if pod.attempt < number),
+        older_pods=tuple(pod for pod in children.pods if pod.attempt <= number and not current(pod)),
         older_config_maps=tuple(part for part in children.config_maps if 0 < part.attempt < number),
     )
 

@@ -52,8 +52,8 @@ class Pod:
     """When its grace is over, once it is being deleted."""
     message: str = ""
     """The kubelet's or a controller's explanation of the phase."""
-    orphan: bool = False
-    """Whether its Job was deleted without it, so that nobody else ends it."""
+    job_uid: str = ""
+    """Its Job; empty when that was deleted without it, so that nobody else ends it."""
 
     @property
     def over(self) -> bool:
@@ -125,7 +125,7 @@ class Attempt:
     config_map: Part | None = None
     service: Part | None = None
     pods: tuple[Pod, ...] = ()
-    """Newest pod of each index, by index."""
+    """Newest pod of each index, by index; of the current Job only, once there is one."""
     older_jobs: tuple[ChildJob, ...] = ()
     older_pods: tuple[Pod, ...] = ()
     older_config_maps: tuple[Part, ...] = ()

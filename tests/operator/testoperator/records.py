@@ -90,7 +90,8 @@ def running_status(since: float = 30, **fields: Any) -> JobStatus:
 def pod(index: int = 0, attempt: int = 1, **fields: Any) -> Pod:
     """A running pod."""
     name = f"{NAME}-a{attempt}-{index}-xyz{index}"
-    known = {"phase": "Running", "node": f"node-{index}", "scheduled": True, "ip": f"10.0.0.{index + 1}"}
+    place = {"node": f"node-{index}", "scheduled": True, "ip": f"10.0.0.{index + 1}"}
+    known = {"phase": "Running", "job_uid": f"job-{attempt}", **place}
     return Pod(name=name, uid=f"pod-{attempt}-{index}", attempt=attempt, index=index, **{**known, **fields})
 
 
