@@ -368,7 +368,8 @@ def test_a_job_on_processors_asks_for_no_accelerator() -> None:
 
 def test_the_number_of_accelerators_cannot_be_talked_down() -> None:
     sly = {"resourceName": "nvidia.com/gpu", "processesPerNode": 2, "resources": {"limits": {"nvidia.com/gpu": "1"}}}
-    assert trainer(workers=sly)["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    with pytest.raises(SpecError, match=r"limits\.nvidia\.com/gpu"):
+        trainer(workers=sly)
 
 
 def test_a_fast_network_comes_with_the_right_to_pin_memory_and_only_then() -> None:
