@@ -79,11 +79,14 @@ def active_seconds(status: JobStatus, now: datetime) -> float:
     return status.usage.active_seconds + (_since(status, now) if active(status) else 0.0)
 
 
+def gpu_seconds(status: JobStatus, ranks: int, now: datetime) -> float:
+    """Time of running ranks times their number, up to now."""
+    return status.usage.gpu_seconds + (ranks * _since(status, now) if status.is_true("Running") else 0.0)
+
+
 def with_usage(before: JobStatus, after: JobStatus, spec: JobSpec, now: datetime) -> JobStatus:
     """The status that follows, with what was used since the one before it was written, by the state it tells of."""
-    gpu = before.usage.gpu_seconds
-    if before.is_true("Running"):
-        gpu += spec.workers.ranks * _since(before, now)
+    gpu = gpu_seconds(before, spec.workers.ranks, now)
     usage = Usage(
         active_seconds=round(active_seconds(before, now), 3),
         gpu_seconds=round(gpu, 3),

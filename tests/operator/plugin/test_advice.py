@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from g2rpo_api.status import Cause, Reason
+from g2rpo_api.reasons import Cause, Reason
 from g2rpo_operator.plugin import advice
 from g2rpo_operator.plugin.advice import deciding, of_cause, of_reason
 from testoperator.records import condition, status

@@ -82,18 +82,33 @@ def test_a_job_that_was_stopped_says_so_until_it_is_over() -> None:
 
 
 def test_attempts_and_usage_are_counted_against_their_limits() -> None:
-    used = Usage(active_seconds=7 * 3600, gpu_seconds=45000, gpu_hours=12.5, time=time(0))
+    used = Usage(active_seconds=7 * 3600, gpu_seconds=45000, gpu_hours=12.5, time=time(200))
     counted = running_status(attempt=5, restarts=2, disruptions=7, usage=used, image="registry.example/t:1", seed=7)
-    text = read_page(counted)
+    text = read_page(counted, now=200)
     assert "attempt 5, restarts 2 of 3, disruptions 7 of 20" in text
-    assert "12.5 GPU-hours, active for 7h" in text
+    assert "12.50 GPU-hours, active for 7h" in text
     assert "2 x 1 ranks, image registry.example/t:1, seed 7" in text
+
+
+def test_usage_goes_on_from_where_it_was_written_while_ranks_run() -> None:
+    used = Usage(active_seconds=3600, gpu_seconds=7200, gpu_hours=2.0, time=time(0))
+    still = condition("Suspended", "True", "Suspended")
+    assert "3.00 GPU-hours, active for 90m" in read_page(running_status(usage=used), now=1800)
+    assert "2.00 GPU-hours, active for 60m" in read_page(status(still, phase="Suspended", usage=used), now=1800)
+
+
+def test_advice_that_only_repeats_the_message_is_left_out() -> None:
+    assert "→" not in read_page(running_status())
+    waiting = condition("Running", "False", "Queued", message="waits for the queue")
+    assert "→ Kueue has not admitted the job yet." in read_page(status(waiting, phase="Queued"))
 
 
 def test_the_last_failure_has_cause_place_code_advice_and_last_lines() -> None:
     text = section(read_page(running_status(attempt=2, last_failure=FAILURE)), "Last failure")
-    assert text.splitlines()[0] == "Last failure  OutOfMemory, attempt 1, 100s ago"
-    assert "exit code 137, pod portrait-a1-1-x on node-1" in text
+    assert text.splitlines()[0] == (
+        "Last failure  OutOfMemory, attempt 1, 100s ago: exit code 137, pod portrait-a1-1-x on node-1"
+    )
+    assert "  pod portrait-a1-1-x on node-1 ended with exit code 137, out of memory" in text
     assert "Raise workers.resources.limits.memory" in text
     assert "  │ line 30" in text
     assert "line 18\n" not in text, "the newest lines are the ones that tell"
@@ -105,6 +120,16 @@ def test_a_failure_without_a_pod_is_told_as_far_as_it_is_known() -> None:
         update={"pod": None, "node": None, "exit_code": None, "last_lines": "", "reason": "PodsLost"}
     )
     assert "no exit code, no pod" in read_page(running_status(last_failure=lost))
+
+
+def test_nothing_of_a_failure_is_said_twice() -> None:
+    word = FAILURE.model_copy(update={"message": "pod ended: no such file", "last_lines": "no such file"})
+    ended = condition(
+        "Failed", "True", "RestartsExhausted", message=f"policy.maxRestarts = 1 are used up; {word.message}"
+    )
+    text = read_page(status(ended, phase="Failed", last_failure=word))
+    assert text.count("no such file") == 1
+    assert "exit code 137" in text
 
 
 def test_pods_stand_with_index_state_exit_code_and_node() -> None:

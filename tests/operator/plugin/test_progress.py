@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from g2rpo_api.status import JobStatus
+from g2rpo_api.status import Condition, JobStatus, Phase
 from plugin.scenes import read_page, told
 from testoperator.records import condition, running_status, status
 
@@ -72,9 +72,18 @@ def test_vital_signs_say_when_it_was_last_alive_and_saved() -> None:
     )
 
 
-def test_a_finished_job_shows_no_sign_of_life() -> None:
-    over = status(condition("Complete", "True", "Completed"), phase="Succeeded", progress=told(100, phase="Finished"))
-    assert "last sign of life" not in read_page(over)
+@pytest.mark.parametrize(
+    ("told_by", "phase"),
+    [
+        (condition("Complete", "True", "Completed"), "Succeeded"),
+        (condition("Suspended", "True", "Suspended"), "Suspended"),
+    ],
+)
+def test_a_job_that_does_not_run_shows_no_sign_of_life(told_by: Condition, phase: Phase) -> None:
+    text = read_page(status(told_by, phase=phase, progress=told(99, imagesPerSecond=2.0)))
+    assert "last sign of life" not in text
+    assert "training (attempt" not in text
+    assert "2 images/s" in text
 
 
 def test_rewards_stand_in_a_table_with_their_roles() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from plugin.people import Object, Person, over, running
 
-PAGE = b"<!DOCTYPE html>\n<html><head><title>portrait</title></head><body><p>0.6</p></body></html>"
-PORT = 9464
+PAGE = b"""<!DOCTYPE html>
+<title>portrait</title><p>0.6<svg viewBox="0 0 9 9"/><a href='/x'>
+"""
 CLAIM = {"storage": {"runs": {"persistentVolumeClaim": {"claimName": "runs"}, "subPath": "team"}}}
 
 
@@ -29,8 +30,11 @@ def own_address() -> str:
 
 
 @pytest.fixture
-def trainer(request: pytest.FixtureRequest) -> Iterator[list[tuple[int, bytes]]]:
-    """A trainer's endpoint: what it answers at /report.html can be changed."""
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, bytes]]]:
+    """A trainer's endpoint: what it answers at /report.html can be changed.
+
+    It calls the page HTML to browsers only: the API server would rewrite links and SVG's attributes in it.
+    """
     address, answers = own_address(), [(200, PAGE)]
     if not address:
         pytest.skip("this machine has no address but loopback")
@@ -39,7 +43,8 @@ def trainer(request: pytest.FixtureRequest) -> Iterator[list[tuple[int, bytes]]]
         def do_GET(self) -> None:
             code, body = answers[0] if self.path == "/report.html" else (404, b"there is /report.html\n")
             self.send_response(code)
-            self.send_header("Content-Type", "text/html; charset=utf-8" if code == 200 else "text/plain")
+            plain = "text/html" not in self.headers.get("Accept", "")
+            self.send_header("Content-Type", "application/octet-stream" if plain else "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -47,7 +52,8 @@ def trainer(request: pytest.FixtureRequest) -> Iterator[list[tuple[int, bytes]]]
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer((address, PORT), Handler)
+    server = ThreadingHTTPServer((address, 0), Handler)
+    monkeypatch.setattr("g2rpo_api.contract.DEFAULT_PORT", server.server_port)  # the usual one may be taken here
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield answers
     server.shutdown()
@@ -90,7 +96,7 @@ def test_a_running_trainer_is_asked_through_the_api_server(person: Person, train
     first_rank(person, person.make(status=running()))
     said = person("report", "portrait")
     page = (person.folder / "portrait-report.html").read_bytes()
-    assert page == PAGE, "a page that is well-formed comes through the API server's rewriting as it is"
+    assert page == PAGE
     assert said.out == f"portrait-report.html written, {len(page)} bytes\n"
     assert person("report", "portrait", "-O", "-").out == PAGE.decode()
     assert pods_left(person) == []

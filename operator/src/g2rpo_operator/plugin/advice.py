@@ -5,15 +5,13 @@ Who calls this: the page of a job.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
-from itertools import pairwise
 
-from g2rpo_api.status import Cause, Condition, JobStatus, Reason
+from g2rpo_api.reasons import Cause, Reason
+from g2rpo_api.reference import docstrings
+from g2rpo_api.status import Condition, JobStatus
 
 REQUESTED = (Reason.SUSPEND_REQUESTED, Reason.SUSPENDED)
 
@@ -39,12 +37,5 @@ def of_cause(word: str) -> str:
 
 @cache
 def _texts(words: type[StrEnum]) -> Mapping[str, str]:
-    """Text below each member in the source: that is where it is defined, and kept true."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(words))).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for member, below in pairwise(definition.body):
-        match member, below:
-            case ast.Assign(value=ast.Constant(value=word)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[str(word)] = " ".join(text.split())
-    return found
+    meanings = docstrings(words)
+    return {member.value: meanings[member.name] for member in words}

@@ -112,7 +112,10 @@ class Client:
         self._json(Call("DELETE", path, body={"gracePeriodSeconds": 0}))
 
     def read(self, path: str, **query: str) -> bytes:
-        """What the server answers at a path that is no object."""
+        """What the server answers at a path that is no object.
+
+        A pod behind it is not asked for HTML, which the API server would rewrite on its way.
+        """
         response = self._open(Call("GET", path, query, accept="*/*"))
         return self._all(response)
 

@@ -16,10 +16,10 @@ from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
 from g2rpo_api.status import JobStatus
-from g2rpo_operator.cluster import EVENTS, JOBS, PODS
 from g2rpo_operator.observe import pod_of
 from g2rpo_operator.plugin.client import Client, Manifest
 from g2rpo_operator.plugin.failures import PluginError, ServerError
+from g2rpo_operator.resources import EVENTS, JOBS, PODS
 from g2rpo_operator.world import Pod
 
 RESOURCE = f"{contract.KIND.lower()}.{contract.GROUP}"

@@ -17,8 +17,6 @@ from g2rpo_operator.plugin.words import FAINT, rows
 from g2rpo_operator.world import Pod
 
 MOST_PODS, MOST_EVENTS = 16, 8
-LONGEST = 120
-"""Letters of a message in a table."""
 
 
 def state(pod: Pod) -> str:
@@ -34,14 +32,14 @@ def state(pod: Pod) -> str:
     return pod.waiting_reason or pod.phase
 
 
-def pod_rows(pods: Sequence[Pod], attempt: int) -> list[Text]:
+def pod_rows(pods: Sequence[Pod], attempt: int, width: int) -> list[Text]:
     """The pods that tell most: of the newest attempt, those first that do not run; then kept ones that failed."""
     order = sorted(pods, key=lambda pod: (pod.attempt != attempt, pod.running, -pod.attempt, pod.index))
     body = [
         (pod.name, str(pod.index), str(pod.attempt), state(pod), _code(pod), pod.node or "-", complaint(pod))
         for pod in order[:MOST_PODS]
     ]
-    shown = rows(("POD", "INDEX", "ATTEMPT", "STATE", "EXIT", "NODE", "MESSAGE"), body)
+    shown = rows(("POD", "INDEX", "ATTEMPT", "STATE", "EXIT", "NODE", "MESSAGE"), body, width)
     rest = Counter(state(pod) for pod in order[MOST_PODS:])
     if rest:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(rest.items()))
@@ -55,22 +53,17 @@ def _code(pod: Pod) -> str:
 
 def complaint(pod: Pod) -> str:
     """What keeps a pod from running, in a line; empty for nothing."""
-    return _short(pod.unschedulable or pod.waiting_message or pod.message)
+    return " ".join((pod.unschedulable or pod.waiting_message or pod.message).split())
 
 
-def _short(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= LONGEST else flat[: LONGEST - 1] + "…"
-
-
-def event_rows(events: Sequence[dict[str, Any]], now: datetime) -> list[Text]:
+def event_rows(events: Sequence[dict[str, Any]], now: datetime, width: int) -> list[Text]:
     """The newest events, oldest first."""
     newest = sorted(events, key=_time)[-MOST_EVENTS:]
     body = [
-        (_when(event, now), event.get("type", ""), event.get("reason", ""), _short(event.get("message", "")))
+        (_when(event, now), event.get("type", ""), event.get("reason", ""), event.get("message", ""))
         for event in newest
     ]
-    return rows(("LAST SEEN", "TYPE", "EVENT", "MESSAGE"), body)
+    return rows(("LAST SEEN", "TYPE", "EVENT", "MESSAGE"), body, width)
 
 
 def _when(event: dict[str, Any], now: datetime) -> str:

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from g2rpo_operator.cluster import JOBS
 from g2rpo_operator.plugin.client import NAMES, connect
 from g2rpo_operator.plugin.failures import PluginError
 from g2rpo_operator.plugin.options import Where
+from g2rpo_operator.resources import JOBS
 
 
 def known(context: typer.Context, incomplete: str) -> list[str]:

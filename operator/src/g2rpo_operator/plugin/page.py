@@ -18,6 +18,7 @@ from g2rpo_operator.plugin.client import Manifest
 from g2rpo_operator.plugin.jobs import Seen
 from g2rpo_operator.plugin.lists import event_rows, pod_rows
 from g2rpo_operator.plugin.words import BAD, FAINT, HEADER, WARY, line, paragraph, style_of
+from g2rpo_operator.statuses import active_seconds, gpu_seconds
 from g2rpo_operator.world import Pod
 
 UNSEEN_SECONDS = 30
@@ -47,8 +48,8 @@ def page(scene: Scene, width: int) -> list[Text]:
         progress.section(scene.job.status, scene.now, width),
         list(_account(scene)),
         list(_failure(scene, width)),
-        pod_rows(scene.pods, scene.job.status.attempt),
-        event_rows(scene.events, scene.now),
+        pod_rows(scene.pods, scene.job.status.attempt, width),
+        event_rows(scene.events, scene.now, width),
     )
     return [part for section in sections if section for part in (*section, Text())][:-1]
 
@@ -80,7 +81,9 @@ def _verdict(scene: Scene, width: int) -> Iterator[Text]:
             )
         return
     yield paragraph(f"{condition.reason}: {condition.message}" if condition.message else condition.reason, width)
-    yield from _paragraphs(advice.of_reason(condition.reason), width)
+    meaning = advice.of_reason(condition.reason)
+    if meaning.rstrip(".").lower() != condition.message.lower():
+        yield from _paragraphs(meaning, width)
     generation = job.manifest["metadata"].get("generation", 0)
     if status.observed_generation < generation and not status.finished:
         yield paragraph("The newest change of spec was not acted on yet.", width, WARY)
@@ -102,10 +105,12 @@ def _account(scene: Scene) -> Iterator[Text]:
         f"disruptions {status.disruptions} of {policy.get('maxDisruptions', '?')}",
     ]
     yield line(("Attempts  ", HEADER), ", ".join(counts))
-    used = [f"{status.usage.gpu_hours:g} GPU-hours", f"active for {span(status.usage.active_seconds)}"]
-    yield line(("Usage     ", HEADER), ", ".join(used))
     workers = scene.job.spec.get("workers") or {}
-    ranks = f"{workers.get('nodes', 1)} x {workers.get('processesPerNode', 1)} ranks"
+    nodes, processes = workers.get("nodes", 1), workers.get("processesPerNode", 1)
+    hours = gpu_seconds(status, nodes * processes, scene.now) / 3600
+    used = [f"{hours:.2f} GPU-hours", f"active for {span(active_seconds(status, scene.now))}"]
+    yield line(("Usage     ", HEADER), ", ".join(used))
+    ranks = f"{nodes} x {processes} ranks"
     what = [
         ranks,
         f"image {status.image}" if status.image else "",
@@ -115,20 +120,18 @@ def _account(scene: Scene) -> Iterator[Text]:
 
 
 def _failure(scene: Scene, width: int) -> Iterator[Text]:
-    """How the last attempt ended that did not succeed."""
-    failure = scene.job.status.last_failure
+    """How the last attempt ended that did not succeed; nothing that the page says already."""
+    failure, condition = scene.job.status.last_failure, advice.deciding(scene.job.status)
     if failure is None:
         return
-    yield line(
-        ("Last failure  ", HEADER),
-        (failure.reason, BAD),
-        f", attempt {failure.attempt}, {age(failure.time, scene.now)} ago",
-    )
-    yield paragraph(_who(failure), width)
-    yield paragraph(failure.message, width)
+    when = f", attempt {failure.attempt}, {age(failure.time, scene.now)} ago: {_who(failure)}"
+    yield line(("Last failure  ", HEADER), (failure.reason, BAD), when)
+    if condition is None or failure.message not in condition.message:
+        yield paragraph(failure.message, width)
     yield from _paragraphs(advice.of_cause(failure.reason), width)
-    last = failure.last_lines.splitlines()[-MOST_LINES:]
-    yield from (line(("  │ ", FAINT), text) for text in last)
+    if failure.last_lines not in failure.message:
+        last = failure.last_lines.splitlines()[-MOST_LINES:]
+        yield from (line(("  │ ", FAINT), text) for text in last)
 
 
 def _who(failure: Failure) -> str:

@@ -25,7 +25,7 @@ def section(status: JobStatus, now: datetime, width: int) -> list[Text]:
     if status.progress is None:
         return []
     told = status.progress
-    return [_bar(told, status, now, width), *_curve(told, width), *_vitals(told, status, now), *_rewards(told)]
+    return [_bar(told, status, now, width), *_curve(told, width), *_vitals(told, status, now), *_rewards(told, width)]
 
 
 def _bar(told: JobProgress, status: JobStatus, now: datetime, width: int) -> Text:
@@ -54,9 +54,10 @@ def _curve(told: JobProgress, width: int) -> Iterator[Text]:
 
 
 def _vitals(told: JobProgress, status: JobStatus, now: datetime) -> Iterator[Text]:
-    signs = [f"{told.phase.lower()} (attempt {told.attempt})"] if not status.finished else []
-    if told.beat_time and not status.finished:
-        signs.append(f"last sign of life {age(told.beat_time, now)} ago")
+    signs = []
+    if status.is_true("Running"):
+        signs.append(f"{told.phase.lower()} (attempt {told.attempt})")
+        signs += [f"last sign of life {age(told.beat_time, now)} ago"] if told.beat_time else []
     if told.checkpoint:
         signs.append(f"checkpoint of iteration {told.checkpoint.iteration} {age(told.checkpoint.time, now)} ago")
     if told.images_per_second is not None:
@@ -67,9 +68,9 @@ def _vitals(told: JobProgress, status: JobStatus, now: datetime) -> Iterator[Tex
         yield line(("Trainer   ", HEADER), ", ".join(signs))
 
 
-def _rewards(told: JobProgress) -> list[Text]:
+def _rewards(told: JobProgress, width: int) -> list[Text]:
     body = [
         (reward.name, reward.role, number(reward.mean), number(reward.best), change(reward.delta))
         for reward in told.rewards
     ]
-    return rows(("REWARD", "ROLE", "MEAN", "BEST", "Δ"), body, INDENT)
+    return rows(("REWARD", "ROLE", "MEAN", "BEST", "Δ"), body, width, INDENT)

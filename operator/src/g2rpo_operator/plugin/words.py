@@ -12,7 +12,7 @@ from rich.text import Text
 
 from g2rpo_operator.plugin.table import Widths
 
-WIDEST_TEXT = 100
+WIDEST_TEXT, NARROWEST_TEXT = 100, 30
 GOOD, BAD, WARY, CALM = "green", "bold red", "yellow", "blue"
 STYLES = {
     "Running": GOOD,
@@ -49,16 +49,26 @@ def paragraph(text: str, width: int, style: str = "", indent: str = "  ") -> Tex
 
 def styled(row: Sequence[str], widths: Widths, indent: str = "") -> Text:
     """A row of a table, its known words in their colours."""
-    return Text(indent).append_tokens((text, style_of(text.strip())) for text in widths.padded(row))
+    text = Text(indent).append_tokens((cell, style_of(cell.strip())) for cell in widths.padded(row))
+    text.rstrip()
+    return text
 
 
-def rows(header: Sequence[str], body: Sequence[Sequence[str]], indent: str = "") -> list[Text]:
-    """A table below its header; nothing when it is empty."""
+def rows(header: Sequence[str], body: Sequence[Sequence[str]], width: int, indent: str = "") -> list[Text]:
+    """A table below its header, its last column cut to the screen; nothing when it is empty."""
     if not body:
         return []
     widths = Widths()
     widths.fit([header, *body])
-    return [Text(indent + "".join(widths.padded(header)), HEADER), *(styled(row, widths, indent) for row in body)]
+    room = max(NARROWEST_TEXT, width - len(indent) - len("".join(widths.padded([*header[:-1], ""]))))
+    shown = [[*row[:-1], shortened(row[-1], room)] for row in body]
+    return [Text(indent + "".join(widths.padded(header)), HEADER), *(styled(row, widths, indent) for row in shown)]
+
+
+def shortened(text: str, room: int) -> str:
+    """A text on one line, cut where it does not fit."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= room else flat[: room - 1] + "…"
 
 
 def style_of(word: str) -> str:

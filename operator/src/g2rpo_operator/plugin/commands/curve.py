@@ -12,7 +12,6 @@ import typer
 from rich.text import Text
 
 from g2rpo_api import contract
-from g2rpo_operator.cluster import CONFIG_MAPS
 from g2rpo_operator.plugin import curves, screen
 from g2rpo_operator.plugin.client import Client, connect
 from g2rpo_operator.plugin.failures import PluginError
@@ -23,6 +22,7 @@ from g2rpo_operator.plugin.plot import Point
 from g2rpo_operator.plugin.plot import curve as plot
 from g2rpo_operator.plugin.words import HEADER
 from g2rpo_operator.render import curve_name
+from g2rpo_operator.resources import CONFIG_MAPS
 
 HEIGHT, WIDEST = 14, 100
 

@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from g2rpo_api import contract
-from g2rpo_operator.cluster import PODS
 from g2rpo_operator.plugin import screen
 from g2rpo_operator.plugin.client import Client, connect
 from g2rpo_operator.plugin.failures import PluginError
@@ -21,6 +20,7 @@ from g2rpo_operator.plugin.jobs import Seen, fetch, pods_of
 from g2rpo_operator.plugin.lists import complaint, state
 from g2rpo_operator.plugin.names import Name
 from g2rpo_operator.plugin.options import Where
+from g2rpo_operator.resources import PODS
 from g2rpo_operator.world import Pod
 
 MOST_AT_ONCE = 64

@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 from g2rpo_api import contract
-from g2rpo_operator.cluster import PODS
 from g2rpo_operator.observe import pod_of
 from g2rpo_operator.plugin import reportpod, screen
 from g2rpo_operator.plugin.ages import seconds_of
@@ -24,6 +23,7 @@ from g2rpo_operator.plugin.jobs import Seen, fetch, pods_of
 from g2rpo_operator.plugin.lists import complaint, state
 from g2rpo_operator.plugin.names import Name
 from g2rpo_operator.plugin.options import Where, time
+from g2rpo_operator.resources import PODS
 from g2rpo_operator.world import Pod
 
 POLL_SECONDS = 0.5

@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from g2rpo_operator.cluster import JOBS
 from g2rpo_operator.plugin import screen
 from g2rpo_operator.plugin.client import TABLE, Client, Manifest, connect
 from g2rpo_operator.plugin.failures import PluginError, ServerError
@@ -23,6 +22,7 @@ from g2rpo_operator.plugin.options import ListOutput, Output, Printed, Where
 from g2rpo_operator.plugin.page import Scene, page
 from g2rpo_operator.plugin.table import Columns, Widths
 from g2rpo_operator.plugin.words import HEADER, styled
+from g2rpo_operator.resources import JOBS
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 
-from g2rpo_operator.cluster import JOBS
 from g2rpo_operator.plugin import screen
 from g2rpo_operator.plugin.client import Client, Manifest, connect
 from g2rpo_operator.plugin.drafts import Draft, read, refuse_another, summary
 from g2rpo_operator.plugin.failures import PluginError, ServerError
 from g2rpo_operator.plugin.jobs import RESOURCE, Seen, seen, until
 from g2rpo_operator.plugin.options import Output, Printed, Wait, Where
+from g2rpo_operator.resources import JOBS
 
 CONFLICT = 409
 
