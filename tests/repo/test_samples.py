@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings, NoiseSpec
@@ -14,7 +15,10 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import dump_job, load_job, parse_job
 from g2rpo_api.prompts import BUILTIN_PROMPTS
 from g2rpo_api.training import BUILTIN_MODELS
-from g2rpo_trainer.planning.plan import describe, plan
+from g2rpo_trainer.models.facts import rows_per_velocity
+from g2rpo_trainer.planning.footprint import footprint
+from g2rpo_trainer.planning.model_files import ModelFiles
+from g2rpo_trainer.planning.plan import describe, group_cost, plan
 from g2rpo_trainer.resources import SHIPPED
 
 FOLDER = Path(__file__).resolve().parents[2] / "manifests" / "samples"
@@ -162,6 +166,56 @@ def test_sd35_has_the_papers_settings() -> None:
     assert settings == G2RPOSettings(noise=NoiseSpec(law="Flow", eta=0.7)), "the defaults are the paper's"
     assert (training.sampling.steps, training.sampling.shift) == (16, 3.0)
     assert training.optimizer.weight_decay == 1e-4
+
+
+def test_flux1_has_the_papers_settings() -> None:
+    training = sample("flux1-hps").spec.training
+    assert training.algorithm.settings == G2RPOSettings(noise=NoiseSpec(law="Flow", eta=0.7)), "the paper's defaults"
+    sampling, optimizer = training.sampling, training.optimizer
+    assert (sampling.height, sampling.width, sampling.steps, sampling.shift) == (720, 720, 16, 3.0)
+    assert (sampling.guidance_scale, training.model.max_sequence_length) == (3.5, 512)
+    assert (optimizer.learning_rate, optimizer.betas, optimizer.weight_decay) == (2e-6, (0.9, 0.999), 1e-4)
+    assert optimizer.gradient_clip == 1.0
+    trained = {reward.type: reward.weight for reward in training.rewards if reward.role == "Train"}
+    assert trained == {"HPSv2": 1.0, "CLIPScore": 1.0}
+    assert training.model.train.type == "Full"
+
+
+def test_flux1_trains_on_16_gpus_with_a_prompt_each() -> None:
+    spec = sample("flux1-hps").spec
+    assert (spec.workers.ranks, spec.training.prompts.per_iteration, spec.training.iterations) == (16, 16, 300)
+    cost = group_cost(spec.training)
+    assert (cost.calls, cost.images, cost.forward_backwards) == (1708, 289, 8), "as counted from the paper"
+    assert rows_per_velocity(spec.training.model.family, spec.training.sampling.guidance_scale) == 1
+
+
+def flux_1_dev() -> ModelFiles:
+    """FLUX.1-dev by its published configurations; encoders and VAE by the sizes of their weights."""
+    from diffusers import FluxTransformer2DModel
+
+    with torch.device("meta"):
+        transformer = FluxTransformer2DModel(guidance_embeds=True)
+    shapes = {name: tuple(weight.shape) for name, weight in transformer.state_dict().items()}
+    return ModelFiles(shapes, 83_819_683, 4_762_310_656 + 123_060_480, 16, 8, 2)
+
+
+@pytest.mark.parametrize("name", ["flux1-hps", "flux1-hps-lora"])
+def test_flux1_fits_gpus_of_80_gb(name: str) -> None:
+    spec = sample(name).spec
+    parts = footprint(spec.training, spec.workers.ranks, flux_1_dev())
+    rewards = 4 * (2 * 986_109_441 + 427_616_513)  # two ViT-H and a ViT-L
+    assert parts.total + rewards < 50e9, "what is left is for activations"
+    # a rank loads the transformer whole before it is split
+    whole = 11_901_408_320 * (4 if spec.training.model.train.lora is None else 2)
+    assert whole + parts.vae + parts.text_encoders < 75e9
+
+
+def test_flux1_with_lora_differs_from_it_in_what_is_trained() -> None:
+    full, lora = sample("flux1-hps").spec.training, sample("flux1-hps-lora").spec.training
+    for part in ("seed", "iterations", "sampling", "algorithm", "rewards", "evaluation"):
+        assert getattr(full, part) == getattr(lora, part)
+    assert lora.model.train.lora is not None
+    assert sample("flux1-hps-lora").spec.workers.ranks == lora.prompts.per_iteration == 8
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)

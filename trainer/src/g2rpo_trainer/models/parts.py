@@ -32,10 +32,14 @@ def load_pipeline(kind: type[DiffusionPipeline], path: str, device: torch.device
     """Load a hub id or a folder in diffusers' layout; a folder needs no network.
 
     Raises:
-        OSError, ValueError: what diffusers says of a missing or damaged part.
+        OSError, ValueError: what diffusers says of a missing or damaged part, or a pipeline of another kind.
     """
+    local = Path(path).is_dir()
+    found = kind.load_config(path, local_files_only=local)["_class_name"]
+    if found != kind.__name__:
+        raise ValueError(f"it holds a {found}, not a {kind.__name__}; set spec.training.model.family to what it is")
     dtypes = {"transformer": precision.transformer, "default": precision.frozen}
-    return kind.from_pretrained(path, dtype=dtypes, local_files_only=Path(path).is_dir()).to(device)
+    return kind.from_pretrained(path, dtype=dtypes, local_files_only=local).to(device)
 
 
 def freeze(pipeline: DiffusionPipeline) -> None:
