@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from plugin.people import Person, over, parsed, running, suspended
+from testcluster.process import wait_until
 
 PROGRESS = {
     "attempt": 1,
@@ -108,6 +109,20 @@ def test_a_watch_prints_each_change_until_it_is_interrupted(three: Person) -> No
         assert program.stdout.readline().split()[:2] == ["portrait", "Succeeded"]
         os.killpg(program.pid, signal.SIGINT)
         assert program.wait(20) != 0
+
+
+def test_a_watch_that_begins_with_nothing_has_its_header_above_the_first_job(person: Person) -> None:
+    with person.start("list", "--watch") as program:
+        assert program.stdout
+        watching = f"{person.namespace}/g2rpojobs"
+        wait_until(lambda: any(is_watch(event, watching) for event in person.cluster.audit_events()), "it watches", 60)
+        person.make()
+        lines = [program.stdout.readline().split()[0] for _ in range(2)]
+    assert lines == ["NAME", "portrait"]
+
+
+def is_watch(event: dict[str, Any], path: str) -> bool:
+    return event["verb"] == "watch" and path in event["requestURI"]
 
 
 def read_terminal(main: int, seconds: float = 30) -> str:

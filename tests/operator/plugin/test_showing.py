@@ -76,7 +76,7 @@ def test_the_page_has_what_the_cluster_knows(person: Person) -> None:
     first, second = person.pod(made, 2, 0), person.pod(made, 2, 1)
     person.cluster.pods.wait_running(person.namespace, "g2rpo.dev/job=portrait", 2)
     person.cluster.pods.fail(second, 137, reason="OOMKilled")
-    post_event(person, made, "Fault", "pod portrait-a1-0 ended", 300)
+    post_event(person, made, "Fault", "pod portrait-a1-0 ended", 900)
     other = person.make("other")
     post_event(person, other, "Elsewhere", "of another job", 1)
     text = person("status", "portrait").out
@@ -91,7 +91,7 @@ def test_the_page_has_what_the_cluster_knows(person: Person) -> None:
     node = person.cluster.pods.get(first)["spec"]["nodeName"]
     assert ["portrait-a2-0", "0", "2", "Running", "-", node] in lines
     assert [second["metadata"]["name"], "1", "2", "OOMKilled", "137"] in [line[:5] for line in lines]
-    assert ["5m", "Warning", "Fault", "pod", "portrait-a1-0", "ended"] in lines
+    assert ["15m", "Warning", "Fault", "pod", "portrait-a1-0", "ended"] in lines
     assert "Elsewhere" not in text
 
 

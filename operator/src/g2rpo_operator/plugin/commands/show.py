@@ -93,6 +93,7 @@ class Listing:
     choice: Choice
     wide: bool
     headers: bool
+    """Whether the line of names is still to come."""
 
     def __post_init__(self) -> None:
         """Nothing is known yet."""
@@ -121,11 +122,11 @@ class Listing:
             self.version = self.client.get(self.path, limit="1")["metadata"]["resourceVersion"]
 
     def _rows(self, table: Manifest) -> Iterator[Text]:
-        first = self.columns is None
-        if self.columns is None:
+        if self.columns is None:  # only the first table of a watch names them
             self.columns = Columns.of(table, wide=self.wide, with_namespace=self.choice.all_namespaces)
         rows = self.columns.rows(table)
-        header = [self.columns.names] if first and self.headers and rows else []
+        header = [self.columns.names] if self.headers and rows else []
+        self.headers = self.headers and not rows
         self.widths.fit([*header, *rows])
         yield from (Text("".join(self.widths.padded(names)), HEADER) for names in header)
         yield from (styled(row, self.widths) for row in rows)
