@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from g2rpo_api.training import TrainingSpec
-from g2rpo_trainer.build import load_family
 from g2rpo_trainer.errors import DataError
+from g2rpo_trainer.models.loading import load_family
 from g2rpo_trainer.models.parts import Precision
 
 CPU = torch.device("cpu")

@@ -14,14 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
 from torch import Tensor
 
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import StoppedReport
-from g2rpo_api.training import ModelSpec, OptimizerSpec, TrainingSpec
+from g2rpo_api.training import OptimizerSpec, TrainingSpec
 from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
 from g2rpo_trainer.algorithms.surrogate import UpdateSettings
@@ -31,10 +30,8 @@ from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.evaluation import EvaluationSet, Evaluator
 from g2rpo_trainer.flow.schedule import Grid, shifted_grid
 from g2rpo_trainer.loop import Algorithm, Plan, Run
-from g2rpo_trainer.models.flux1 import Flux1
-from g2rpo_trainer.models.parts import FLOAT32, Precision
+from g2rpo_trainer.models.loading import compute_precision, load_family
 from g2rpo_trainer.models.protocol import Family, Forward
-from g2rpo_trainer.models.sd3 import SD3
 from g2rpo_trainer.policy import Model, TextCache
 from g2rpo_trainer.prompts import iteration_batch, load_prompts
 from g2rpo_trainer.publish import Publisher, Silent
@@ -50,8 +47,6 @@ logger = logging.getLogger(__name__)
 
 VERSIONED = ("torch", "diffusers", "transformers", "peft", "deepspeed", "g2rpo-trainer")
 DEFAULT_PROBES = 8
-FAMILIES: dict[str, type[SD3] | type[Flux1]] = {"SD3": SD3, "Flux1": Flux1}
-"""Which class loads which `family` of a job."""
 StopAsked = Callable[[], bool]
 EndAsked = Callable[[], StoppedReport | None]
 
@@ -84,7 +79,7 @@ def build(
     training = job.spec.training
     _refuse_uneven_ranks(training, world.size)
     family = load_family(training, world.device)
-    engine = Engine(family.transformer, _optimizer_settings(training), world, _compute(training.model))
+    engine = Engine(family.transformer, _optimizer_settings(training), world, compute_precision(training.model))
     model = _model(training, family, engine.forward, world.device)
     rewards = tuple(build_reward(spec, world.device) for spec in training.rewards)
     store = CheckpointStore(folder.checkpoints, training.checkpoint.keep_last, world.rank == 0, world.barrier)
@@ -119,56 +114,6 @@ def build(
         last_record=records[-1] if records else None,
     )
     return Built(run, state, family)
-
-
-def load_family(training: TrainingSpec, device: torch.device) -> Family:
-    """Load the model and say which of its weights are trained.
-
-    Raises:
-        DataError: the model is missing or damaged, or does not fit the job.
-    """
-    spec, sampling = training.model, training.sampling
-    load, precision = FAMILIES[spec.family].load, weight_precision(spec)
-    try:
-        family = load(resolve(spec.path), device, sampling.guidance_scale, spec.max_sequence_length, precision)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-        raise DataError(
-            f"spec.training.model.path: no {spec.family} pipeline could be loaded from {spec.path}: {error}\n"
-            "  give a hub id, or a folder in diffusers' layout (model_index.json and a folder per part)"
-        ) from error
-    _select_trained_weights(family, spec, training.seed)
-    if spec.gradient_checkpointing:
-        family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
-    return family
-
-
-def weight_precision(spec: ModelSpec) -> Precision:
-    """In what weights are held: those that are trained in float32, the others as the job says."""
-    if spec.precision == "Float32":
-        return FLOAT32
-    return Precision(torch.float32 if spec.train.lora is None else torch.bfloat16, torch.bfloat16)
-
-
-def _compute(spec: ModelSpec) -> torch.dtype:
-    return torch.float32 if spec.precision == "Float32" else torch.bfloat16
-
-
-def _select_trained_weights(family: Family, spec: ModelSpec, seed: int) -> None:
-    if spec.train.lora is None:
-        family.transformer.requires_grad_(True)
-        return
-    lora = spec.train.lora
-    family.transformer.requires_grad_(False)
-    torch.manual_seed(seed)  # peft draws the adapters' first factor; every rank and attempt the same
-    targets = list(lora.target_modules or family.lora_targets)
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)
-    try:
-        family.transformer.add_adapter(config)  # type: ignore[operator]
-    except ValueError as error:
-        raise DataError(f"spec.training.model.train.lora.targetModules: {error}") from error
-    for weight in family.transformer.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()  # adapters come in the precision of the layer that they adapt
 
 
 def sampling_grid(training: TrainingSpec) -> Grid:

@@ -1,6 +1,6 @@
 """FLUX.1-dev and -schnell, through diffusers' FluxPipeline.
 
-Who calls this: `build.load_family`. The transformer takes squares of 2 x 2 latent elements as tokens, each with its
+Who calls this: `loading.py`. The transformer takes squares of 2 x 2 latent elements as tokens, each with its
 place in the picture; here and nowhere else latents are packed so. Guidance is an input of -dev, which
 was distilled to obey it; -schnell has none.
 """

@@ -1,6 +1,6 @@
 """Stable Diffusion 3 and 3.5 (arXiv 2403.03206), through diffusers' StableDiffusion3Pipeline.
 
-Who calls this: `build.load_family`. Guidance is classifier-free: the prompt against the empty prompt.
+Who calls this: `loading.py`. Guidance is classifier-free: the prompt against the empty prompt.
 """
 
 from __future__ import annotations

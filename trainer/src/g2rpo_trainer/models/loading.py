@@ -1,0 +1,71 @@
+"""The model that a job names: which class loads it, in what precision, and which of its weights are trained.
+
+Who calls this: `build.py`. What a family is stands in its own file.
+"""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig
+
+from g2rpo_api.training import ModelSpec, TrainingSpec
+from g2rpo_trainer.errors import DataError
+from g2rpo_trainer.models.flux1 import Flux1
+from g2rpo_trainer.models.parts import FLOAT32, Precision
+from g2rpo_trainer.models.protocol import Family
+from g2rpo_trainer.models.sd3 import SD3
+from g2rpo_trainer.resources import resolve
+
+FAMILIES: dict[str, type[SD3] | type[Flux1]] = {"SD3": SD3, "Flux1": Flux1}
+"""Which class loads which `family` of a job."""
+
+
+def load_family(training: TrainingSpec, device: torch.device) -> Family:
+    """Load the model and say which of its weights are trained.
+
+    Raises:
+        DataError: the model is missing or damaged, or does not fit the job.
+    """
+    spec, sampling = training.model, training.sampling
+    load, precision = FAMILIES[spec.family].load, weight_precision(spec)
+    try:
+        family = load(resolve(spec.path), device, sampling.guidance_scale, spec.max_sequence_length, precision)
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise DataError(
+            f"spec.training.model.path: no {spec.family} pipeline could be loaded from {spec.path}: {error}\n"
+            "  give a hub id, or a folder in diffusers' layout (model_index.json and a folder per part)"
+        ) from error
+    _select_trained_weights(family, spec, training.seed)
+    if spec.gradient_checkpointing:
+        family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+    return family
+
+
+def weight_precision(spec: ModelSpec) -> Precision:
+    """In what weights are held: those that are trained in float32, the others as the job says."""
+    if spec.precision == "Float32":
+        return FLOAT32
+    return Precision(torch.float32 if spec.train.lora is None else torch.bfloat16, torch.bfloat16)
+
+
+def compute_precision(spec: ModelSpec) -> torch.dtype:
+    """In what the transformer computes."""
+    return torch.float32 if spec.precision == "Float32" else torch.bfloat16
+
+
+def _select_trained_weights(family: Family, spec: ModelSpec, seed: int) -> None:
+    if spec.train.lora is None:
+        family.transformer.requires_grad_(True)
+        return
+    lora = spec.train.lora
+    family.transformer.requires_grad_(False)
+    torch.manual_seed(seed)  # peft draws the adapters' first factor; every rank and attempt the same
+    targets = list(lora.target_modules or family.lora_targets)
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)
+    try:
+        family.transformer.add_adapter(config)  # type: ignore[operator]
+    except ValueError as error:
+        raise DataError(f"spec.training.model.train.lora.targetModules: {error}") from error
+    for weight in family.transformer.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # adapters come in the precision of the layer that they adapt
