@@ -1,7 +1,7 @@
 """The tuned weights in the layout that diffusers loads, without any of our code.
 
 Who calls this: the loop's end. Full training gives `export/transformer`, for
-`SD3Transformer2DModel.from_pretrained`; LoRA gives a file for `pipeline.load_lora_weights`.
+`from_pretrained` of its class; LoRA gives a file for `pipeline.load_lora_weights`.
 """
 
 from __future__ import annotations
