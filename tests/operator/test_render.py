@@ -18,53 +18,15 @@ from g2rpo_operator import render
 from g2rpo_operator.observe import attempt_of as attempt_label
 from g2rpo_operator.observe import owner_of
 from g2rpo_operator.world import Attempt, View
-from testoperator.podsecurity import violations
+from testoperator.podsecurity import SPOILERS, violations
 from testoperator.records import DEFAULT_IMAGE, NAME, NAMESPACE, UID, job, job_data, view
+from testoperator.workers import EVERYTHING, LONGEST
 
 Manifest = dict[str, Any]
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-LONGEST = "a" + "-b" * 23 + "c"
-"""48 characters, the most that a job's name may have."""
-EVERYTHING: Manifest = {
-    "nodes": 2,
-    "processesPerNode": 2,
-    "resourceName": "nvidia.com/gpu",
-    "resources": {"requests": {"cpu": "8", "memory": "64Gi"}, "limits": {"memory": "128Gi"}},
-    "sharedMemory": "16Gi",
-    "rdma": {"resourceName": "rdma/hca", "count": 2},
-    "nodeSelector": {"gpu": "h100"},
-    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}],
-    "affinity": {"podAntiAffinity": {}},
-    "priorityClassName": "high",
-    "runtimeClassName": "nvidia",
-    "schedulerName": "volcano",
-    "serviceAccountName": "trainer",
-    "imagePullSecrets": [{"name": "registry"}],
-    "security": {"runAsUser": 1000, "runAsGroup": 1001, "fsGroup": 1002},
-    "env": [
-        {"name": "NCCL_DEBUG", "value": "INFO"},
-        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
-        {"name": "ZONE", "valueFrom": {"configMapKeyRef": {"name": "site", "key": "zone", "optional": True}}},
-    ],
-    "volumes": [
-        {"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}},
-        {"name": "keys", "secret": {"secretName": "keys"}},
-        {"name": "prompts", "configMap": {"name": "prompts"}},
-        {"name": "scratch", "emptyDir": {"sizeLimit": "10Gi"}},
-        {"name": "disk", "hostPath": {"path": "/mnt/disk"}},
-        {"name": "share", "nfs": {"server": "nfs.example", "path": "/share"}},
-    ],
-    "volumeMounts": [
-        {"name": "models", "mountPath": "/models", "subPath": "flux", "readOnly": True},
-        {"name": "prompts", "mountPath": "/prompts"},
-    ],
-    "labels": {"team": "vision"},
-    "annotations": {"sidecar.istio.io/inject": "false"},
-}
-"""Workers that use every field."""
 
 
 def seen(number: int = 1, metadata: Manifest | None = None, **spec: Any) -> View:
@@ -284,34 +246,7 @@ def test_only_what_a_job_asks_for_departs_from_the_standard() -> None:
     assert sorted(found) == ["capability IPC_LOCK", "volume hostPath", "volume nfs"]
 
 
-def change_container(**security: Any) -> Callable[[Manifest], None]:
-    return lambda spec: spec["containers"][0]["securityContext"].update(security)
-
-
-def change_pod(**security: Any) -> Callable[[Manifest], None]:
-    return lambda spec: spec["securityContext"].update(security)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "violation"),
-    [
-        (change_container(privileged=True), "privileged"),
-        (change_container(allowPrivilegeEscalation=True), "allowPrivilegeEscalation"),
-        (change_container(capabilities={}), "capabilities.drop"),
-        (change_container(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "capability SYS_ADMIN"),
-        (change_container(procMount="Unmasked"), "procMount"),
-        (change_container(runAsUser=0), "runAsUser"),
-        (change_pod(runAsUser=0), "runAsUser"),
-        (change_pod(runAsNonRoot=False), "runAsNonRoot"),
-        (change_pod(seccompProfile={"type": "Unconfined"}), "seccompProfile"),
-        (change_pod(sysctls=[{"name": "kernel.msgmax", "value": "1"}]), "sysctl kernel.msgmax"),
-        (lambda spec: spec.update(hostNetwork=True), "hostNetwork"),
-        (lambda spec: spec.update(hostPID=True), "hostPID"),
-        (lambda spec: spec["volumes"].append({"name": "x", "hostPath": {"path": "/"}}), "volume hostPath"),
-        (lambda spec: spec["containers"][0]["ports"].append({"containerPort": 1, "hostPort": 1}), "hostPort"),
-        (lambda spec: spec["containers"].append({"name": "sidecar"}), "allowPrivilegeEscalation"),
-    ],
-)
+@pytest.mark.parametrize(("spoil", "violation"), SPOILERS)
 def test_the_check_of_the_standard_finds_what_is_wrong(spoil: Callable[[Manifest], None], violation: str) -> None:
     spec = copy.deepcopy(pod())
     spoil(spec)

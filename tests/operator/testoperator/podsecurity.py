@@ -5,7 +5,7 @@ Written from https://kubernetes.io/docs/concepts/security/pod-security-standards
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Manifest = dict[str, Any]
@@ -69,3 +69,34 @@ def _of_container(pod: Manifest, container: Manifest) -> Iterator[str]:
     }
     yield from (rule for rule, kept in allowed.items() if not kept)
     yield from (f"capability {name}" for name in set(capabilities.get("add", ())) - {"NET_BIND_SERVICE"})
+
+
+Spoiler = Callable[[Manifest], None]
+
+
+def _change_container(**security: Any) -> Spoiler:
+    return lambda spec: spec["containers"][0]["securityContext"].update(security)
+
+
+def _change_pod(**security: Any) -> Spoiler:
+    return lambda spec: spec["securityContext"].update(security)
+
+
+SPOILERS: list[tuple[Spoiler, str]] = [
+    (_change_container(privileged=True), "privileged"),
+    (_change_container(allowPrivilegeEscalation=True), "allowPrivilegeEscalation"),
+    (_change_container(capabilities={}), "capabilities.drop"),
+    (_change_container(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "capability SYS_ADMIN"),
+    (_change_container(procMount="Unmasked"), "procMount"),
+    (_change_container(runAsUser=0), "runAsUser"),
+    (_change_pod(runAsUser=0), "runAsUser"),
+    (_change_pod(runAsNonRoot=False), "runAsNonRoot"),
+    (_change_pod(seccompProfile={"type": "Unconfined"}), "seccompProfile"),
+    (_change_pod(sysctls=[{"name": "kernel.msgmax", "value": "1"}]), "sysctl kernel.msgmax"),
+    (lambda spec: spec.update(hostNetwork=True), "hostNetwork"),
+    (lambda spec: spec.update(hostPID=True), "hostPID"),
+    (lambda spec: spec["volumes"].append({"name": "x", "hostPath": {"path": "/"}}), "volume hostPath"),
+    (lambda spec: spec["containers"][0]["ports"].append({"containerPort": 1, "hostPort": 1}), "hostPort"),
+    (lambda spec: spec["containers"].append({"name": "sidecar"}), "allowPrivilegeEscalation"),
+]
+"""Changes of a good pod, each with what is wrong then."""
