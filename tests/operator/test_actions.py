@@ -339,6 +339,15 @@ def test_a_deadline_within_the_pause_is_not_slept_through() -> None:
     assert decide(later(waiting, 5)).rule == "deadline over"
 
 
+def test_a_deadline_is_not_slept_through_while_older_pods_do_not_go() -> None:
+    limited = job(policy={"activeDeadlineSeconds": 260})
+    used = running_status().usage.model_copy(update={"active_seconds": 200.0, "time": time(200)})
+    told = status(condition("Running", "False", "Disrupted"), attempt=2, usage=used)
+    left = attempt_of(number=2, job=None, config_map=None, older_pods=(pod(0),))
+    waiting = view(limited, status=told, attempt=left)
+    assert (decide(waiting).rule, decide(waiting).look_again_seconds) == ("older attempt alive", 60)
+
+
 # The end
 
 

@@ -213,7 +213,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one look at a job leads to. Children change first, then the status is written, then notes are posted."""
+    """What one look at a job leads to. The status is written first, then objects change, then notes are posted."""
 
     status: JobStatus
     create: tuple[Kind, ...] = ()
