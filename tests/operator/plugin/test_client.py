@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from g2rpo_operator.plugin.client import Client, connect
+from g2rpo_operator.plugin.client import connect
 from g2rpo_operator.plugin.failures import NoDefinitionError, PluginError, ServerError, server_error
 from g2rpo_operator.plugin.options import Where
 from plugin.people import Person
+from plugin.servers import Server, client_of, plain_config, reply
 
 JOBS = "/apis/g2rpo.dev/v1alpha1/namespaces/team/g2rpojobs"
 
@@ -114,65 +110,6 @@ def test_a_missing_object_is_no_missing_definition() -> None:
     assert isinstance(server_error(404, b"404 page not found", "/api/v1/x"), ServerError)
 
 
-class Server:
-    """Answers requests from a script: (status, headers, body), the last one for ever."""
-
-    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
-        self.answers, self.asked = list(answers), list[str]()
-        asked, queue = self.asked, self.answers
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                asked.append(f"{self.command} {self.path}")
-                code, headers, body = queue.pop(0) if len(queue) > 1 else queue[0]
-                self.send_response(code)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_PATCH = do_GET  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}"
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-
-
-@contextmanager
-def client_of(folder: Path, *answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[Client, Server]]:
-    """A client of a scripted server."""
-    server = Server(*answers)
-    try:
-        yield connect(Where(kubeconfig=plain_config(folder, server.url))), server
-    finally:
-        server.close()
-
-
-def plain_config(folder: Path, url: str) -> str:
-    context: dict[str, Any] = {"cluster": "c", "user": "u"}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "x",
-        "contexts": [{"name": "x", "context": context}],
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path = folder / "plain"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
 BUSY = (429, {"Retry-After": "0"}, b"storage is (re)initializing")
 FINE = (200, {"Content-Type": "application/json"}, b'{"kind": "X"}')
 
@@ -234,3 +171,63 @@ def test_a_watch_that_the_server_gives_up_ends_with_its_words(tmp_path: Path) ->
             next(changes)
         assert (error.value.code, error.value.reason) == (410, "Expired")
         assert server.asked == ["GET /x?labelSelector=a%3Db&watch=1&timeoutSeconds=7"]
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of a service account, and no kubeconfig."""
+    account = tmp_path / "account"
+    account.mkdir()
+    for name, text in {"token": "secret", "ca.crt": "none", "namespace": "team\n"}.items():
+        (account / name).write_text(text)
+    monkeypatch.setattr("g2rpo_operator.plugin.client.ACCOUNT", account / "namespace")
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(account / "token"))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(account / "ca.crt"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    return tmp_path
+
+
+def test_a_pod_without_a_kubeconfig_uses_its_own_account_and_namespace(pod: Path) -> None:
+    client = connect(Where())
+    assert client.api.configuration.host == "https://10.96.0.1:443"
+    assert (client.namespace, client.namespace_asked) == ("team", False)
+    assert connect(Where(namespace="other")).namespace == "other"
+
+
+def test_a_kubeconfig_in_a_pod_comes_first(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", plain_config(pod, "http://127.0.0.1:1"))
+    assert connect(Where()).api.configuration.host == "http://127.0.0.1:1"
+
+
+def test_a_context_that_was_asked_for_is_not_the_pods(pod: Path) -> None:
+    with pytest.raises(PluginError, match="kubeconfig"):
+        connect(Where(context="x"))
+
+
+def test_nothing_to_connect_to_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", "")
+    with pytest.raises(PluginError, match=r"kubeconfig ~/.kube/config: "):
+        connect(Where())
+
+
+def test_lists_go_on_to_their_last_page(tmp_path: Path) -> None:
+    pages = [{"metadata": {"continue": more}, "items": [{"n": number}]} for number, more in enumerate(("a", "b", ""))]
+    with client_of(tmp_path, *(reply(page) for page in pages)) as (client, server):
+        assert client.items("/x", labelSelector="a") == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert [("continue=" in line) for line in server.asked] == [False, True, True]
+    assert all("labelSelector=a" in line and "limit=500" in line for line in server.asked)
+
+
+def test_an_object_that_is_not_there_is_none_and_other_refusals_are_errors(tmp_path: Path) -> None:
+    missing = {"kind": "Status", "reason": "NotFound", "message": "no", "details": {"name": "x"}}
+    with client_of(tmp_path, reply(missing, 404)) as (client, _):
+        assert client.find("/apis/x") is None
+    with (
+        client_of(tmp_path, reply({"kind": "Status", "reason": "Forbidden"}, 403)) as (client, _),
+        pytest.raises(ServerError),
+    ):
+        client.find("/apis/x")

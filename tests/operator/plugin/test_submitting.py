@@ -162,6 +162,14 @@ def test_waiting_ends_with_the_job(person: Person) -> None:
     assert said.lines == [f"{REFERENCE} created", f"{REFERENCE} succeeded"]
 
 
+def test_the_job_is_waited_for_where_its_file_put_it(person: Person) -> None:
+    data = person.data()
+    data["metadata"]["namespace"] = person.namespace
+    with meanwhile(person, "portrait", over()):
+        said = person.run("submit", "--wait", "--timeout", "60s", person.write(data=data))
+    assert said.lines[-1] == f"{REFERENCE} succeeded"
+
+
 def test_waiting_for_a_job_that_fails_is_an_error(person: Person) -> None:
     with meanwhile(person, "portrait", over("Failed", "Diverged")):
         said = person("submit", "--wait", "--timeout", "60s", person.write(), code=1)

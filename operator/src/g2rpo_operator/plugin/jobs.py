@@ -123,7 +123,7 @@ def until(client: Client, job: Seen, done: Callable[[Seen], bool], seconds: floa
 def _states(client: Client, job: Seen, deadline: float | None) -> Iterator[Seen]:
     """The job as it is, then after each change, until the deadline."""
     while True:
-        now = fetch(client, job.name)
+        now = seen(client.get(job.path))
         if now.uid != job.uid:
             raise PluginError(f"{job.reference} was deleted, and another one of this name created")
         yield now
