@@ -8,7 +8,16 @@ import yaml
 
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.parse import parse_job
-from g2rpo_trainer.environment import LOOPBACK, Nodes, RankEnvironment, Surroundings, free_port, refuse_other_nodes
+from g2rpo_trainer.environment import (
+    LOOPBACK,
+    Nodes,
+    RankEnvironment,
+    Surroundings,
+    await_first_rank,
+    free_port,
+    refuse_other_nodes,
+)
+from g2rpo_trainer.errors import PeerLostError
 
 SAMPLE = Path(__file__).parents[2] / "manifests" / "samples" / "miniature-g2rpo.yaml"
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "job-0.job", "MASTER_PORT": "29500"}
@@ -140,3 +149,29 @@ def test_a_job_for_another_number_of_machines_is_refused(wanted: int, started: N
 
 def test_a_job_for_the_machines_that_were_started_is_not_refused() -> None:
     refuse_other_nodes(parse_job(SAMPLE.read_text()), Nodes.alone())
+
+
+def test_the_first_rank_is_waited_for_until_it_listens() -> None:
+    place = RankEnvironment(1, 2, 0, LOOPBACK, free_port())
+    servers: list[socket.socket] = []
+
+    readings = 0
+
+    def clock() -> float:
+        nonlocal readings
+        readings += 1
+        if readings == 2:  # read once at the start, then after a look that found nobody
+            servers.append(socket.create_server((LOOPBACK, place.master_port)))
+        return 0.0
+
+    await_first_rank(place, 60, pause_seconds=0, clock=clock)
+    assert readings == 2
+    servers[0].close()
+
+
+@pytest.mark.parametrize("address", [LOOPBACK, "no-such-name.invalid"])
+def test_a_first_rank_that_never_comes_is_given_up(address: str) -> None:
+    place = RankEnvironment(3, 4, 0, address, free_port())
+    moments = iter(range(0, 1000, 10))
+    with pytest.raises(PeerLostError, match=f"rank 3 did not find rank 0 at {address}"):
+        await_first_rank(place, 25, pause_seconds=0, clock=lambda: float(next(moments)))

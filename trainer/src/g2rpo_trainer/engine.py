@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from g2rpo_trainer.environment import RankEnvironment
+from g2rpo_trainer.environment import RankEnvironment, await_first_rank
 from g2rpo_trainer.errors import PeerLostError
 from g2rpo_trainer.models.protocol import Forward
 
@@ -59,8 +59,13 @@ class World:
     def join(cls, place: RankEnvironment) -> World:
         """Meet the other ranks; nccl where there are GPUs, else gloo on one thread.
 
-        The first rank's machine may have no name or no listener yet: it is tried again until it has.
+        The first rank's machine may have no name or no listener yet: it is tried again for half an hour.
+
+        Raises:
+            PeerLostError: the first rank does not come.
         """
+        if place.rank > 0:
+            await_first_rank(place, COLLECTIVE_TIMEOUT.total_seconds())
         # DeepSpeed's shared-memory collectives would be compiled at start-up, which needs a compiler in the image
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         accelerator = get_accelerator()

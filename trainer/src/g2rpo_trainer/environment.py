@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TypeVar
 from g2rpo_api import contract
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
+from g2rpo_trainer.errors import PeerLostError
 
 T = TypeVar("T", int, float)
 LOOPBACK = "127.0.0.1"
@@ -191,6 +193,26 @@ class Surroundings:
         linger = variables.seconds(contract.ENV_LINGER_SECONDS)
         variables.check()
         return cls(runs, port, attempt or None, variables.path(contract.ENV_STOP_FILE), linger)
+
+
+def await_first_rank(
+    place: RankEnvironment, seconds: float, pause_seconds: float = 1.0, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Return when the first rank listens; its machine may have no name yet, and torch would try for ever.
+
+    Raises:
+        PeerLostError: it does not within so many seconds.
+    """
+    until = clock() + seconds
+    while True:
+        try:
+            socket.create_connection((place.master_address, place.master_port), timeout=5).close()
+            return
+        except OSError as error:
+            if clock() >= until:
+                where = f"{place.master_address}:{place.master_port}"
+                raise PeerLostError(f"rank {place.rank} did not find rank 0 at {where}: {error}") from error
+            time.sleep(pause_seconds)
 
 
 def free_port() -> int:
