@@ -10,6 +10,7 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import RewardReport, StoppedReport
 from g2rpo_api.status import Condition, JobStatus
 from g2rpo_operator.decide import decide
+from g2rpo_operator.reconcile import urgent
 from g2rpo_operator.world import Decision, Target, View
 from testoperator.records import (
     DEFAULT_IMAGE,
@@ -102,7 +103,9 @@ def test_exactly_what_is_missing_is_created_the_job_last(absent: tuple[str, ...]
 def test_an_image_that_was_mended_during_the_pause_is_the_one_that_is_told() -> None:
     told = status(condition("Running", "False", "Fault"), attempt=2, image="registry.example/old:1")
     seen = view(job(image="registry.example/new:1"), status=told, attempt=attempt_of(number=2, job=None))
-    assert decide(seen).status.image == "registry.example/new:1"
+    decision = decide(seen)
+    assert decision.status.image == "registry.example/new:1"
+    assert urgent(told, decision.status), "no later look would know which image it was"
 
 
 def test_mending_a_running_attempts_config_map_does_not_touch_its_image() -> None:

@@ -270,7 +270,8 @@ def urgent(before: JobStatus, after: JobStatus) -> bool:
 
 def _state(status: JobStatus) -> tuple[object, ...]:
     conditions = tuple((c.type, c.status, c.reason if c.status == "False" else "") for c in status.conditions)
-    return status.phase, status.attempt, status.restarts, status.disruptions, status.completion_time, conditions
+    counters = status.attempt, status.restarts, status.disruptions
+    return status.phase, counters, status.image, status.completion_time, conditions
 
 
 def moved(before: JobStatus, after: JobStatus) -> bool:
