@@ -47,13 +47,13 @@ def test_every_kind_of_value_is_read_from_text() -> None:
         REQUEST_TIMEOUT_SECONDS="2.5",
         LEADER_ELECTION="false",
         PROGRESS_VIA="APIServer",
-        KUBECONFIG="/home/me/.kube/config",
+        KUBECONFIG="/etc/.kube/config",
         LEASE_NAMESPACE="elsewhere",
     )
     assert settings.namespaces == ("team-a", "team-b")
     assert (settings.workers, settings.request_timeout_seconds) == (4, 2.5)
     assert (settings.leader_election, settings.progress_via) == (False, "APIServer")
-    assert settings.kubeconfig == Path("/home/me/.kube/config")
+    assert settings.kubeconfig == Path("/etc/.kube/config")
     assert settings.election_namespace == "elsewhere"
 
 
