@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -272,6 +272,17 @@ def test_guidance_doubles_the_rows_but_not_the_pictures(tmp_path: Path) -> None:
     guided = plan(job(tmp_path, {"training.sampling.guidanceScale": 4.5}))
     assert (guided.model_rows, guided.gradient_rows) == (2 * plain.model_rows, 2 * plain.gradient_rows)
     assert (guided.images, guided.group) == (plain.images, plain.group)
+
+
+def test_a_local_flux_is_counted_and_its_sizes_are_checked(tmp_path: Path, flux_folders: Mapping[str, Path]) -> None:
+    model = {"family": "Flux1", "path": str(flux_folders["dev"]), "precision": "BFloat16", "train": {"type": "LoRA"}}
+    size = {"training.model": model, "training.sampling.height": 24, "training.sampling.width": 16}
+    parts = plan(job(tmp_path, size)).footprint
+    assert parts is not None
+    # rank 32: 8 projections 32 x 32 in each of 2 blocks of two streams, 3 in each of 2 blocks of one
+    assert parts.trained_parameters == 32 * (32 + 32) * (2 * 8 + 2 * 3)
+    with pytest.raises(SpecError, match=r"sampling\.height(.|\n)*a multiple of 4 .* pixels"):
+        plan(job(tmp_path, size | {"training.sampling.height": 26}))
 
 
 def test_guidance_that_is_an_input_costs_no_rows(tmp_path: Path) -> None:
