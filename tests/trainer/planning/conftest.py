@@ -31,6 +31,8 @@ def model_folder(tmp_path: Path) -> Callable[..., Path]:
 
     def write(shapes: dict[str, dict[str, tuple[int, ...]]] = SHAPES) -> Path:
         folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "model_index.json").write_text('{"_class_name": "StableDiffusion3Pipeline"}', encoding="utf-8")
         for part, tensors in shapes.items():
             (folder / part).mkdir(parents=True)
             (folder / part / "config.json").write_text(json.dumps(CONFIGS[part]), encoding="utf-8")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings, 
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
-from g2rpo_api.training import TrainingSpec
+from g2rpo_api.training import Family, TrainingSpec
 from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
 from g2rpo_trainer.algorithms.surrogate import UpdateSettings
@@ -283,6 +283,36 @@ def test_a_local_flux_is_counted_and_its_sizes_are_checked(tmp_path: Path, flux_
     assert parts.trained_parameters == 32 * (32 + 32) * (2 * 8 + 2 * 3)
     with pytest.raises(SpecError, match=r"sampling\.height(.|\n)*a multiple of 4 .* pixels"):
         plan(job(tmp_path, size | {"training.sampling.height": 26}))
+
+
+@pytest.mark.parametrize(
+    ("family", "index", "message"),
+    [
+        ("Flux1", None, "holds a StableDiffusion3Pipeline, not a FluxPipeline; set spec.training.model.family"),
+        ("SD3", '{"_class_name": "FluxPipeline"}', "holds a FluxPipeline, not a StableDiffusion3Pipeline"),
+        ("SD3", "{}", "holds a None, not"),
+        ("SD3", "{", "model_index.json is not JSON"),
+    ],
+)
+def test_a_model_of_another_family_is_refused(
+    family: str, index: str | None, message: str, tmp_path: Path, model_folder: Callable[..., Path]
+) -> None:
+    folder = model_folder()
+    if index is not None:
+        (folder / "model_index.json").write_text(index, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        plan(job(tmp_path, {"training.model.path": str(folder), "training.model.family": family}))
+
+
+def test_the_names_of_pipelines_are_those_of_the_classes_that_load_them() -> None:
+    import diffusers
+
+    from g2rpo_trainer.models.facts import PIPELINES
+    from g2rpo_trainer.models.loading import FAMILIES
+
+    assert PIPELINES.keys() == FAMILIES.keys() == set(get_args(Family))
+    for name in PIPELINES.values():
+        assert issubclass(getattr(diffusers, name), diffusers.DiffusionPipeline)
 
 
 def test_guidance_that_is_an_input_costs_no_rows(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ _BOTH_STREAMS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj",
 """The attention projections of blocks that keep pictures and text apart."""
 LORA_TARGETS: dict[Family, tuple[str, ...]] = {"SD3": _BOTH_STREAMS, "Flux1": _BOTH_STREAMS}
 """Layers that LoRA adapts unless the job names others. FLUX.1's blocks of one stream share the first three names."""
+PIPELINES: dict[Family, str] = {"SD3": "StableDiffusion3Pipeline", "Flux1": "FluxPipeline"}
+"""What diffusers calls them, in model_index.json."""
 EMBEDDED_GUIDANCE: frozenset[Family] = frozenset({"Flux1"})
 """Families whose guidance is an input of the transformer, learnt by distillation."""
 

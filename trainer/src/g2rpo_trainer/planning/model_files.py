@@ -69,6 +69,15 @@ def read_model(folder: Path) -> ModelFiles:
     )
 
 
+def pipeline_class(folder: Path) -> str:
+    """What diffusers' class the folder was written by.
+
+    Raises:
+        DataError: model_index.json is missing or damaged.
+    """
+    return str(_config(folder, "model_index.json").get("_class_name"))
+
+
 def parameters(shapes: Shapes) -> int:
     """Numbers in all tensors."""
     return sum(math.prod(shape) for shape in shapes.values())
@@ -112,8 +121,8 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return {name: shape for path in files for name, shape in tensor_shapes(path).items()}
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    path = folder / name
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

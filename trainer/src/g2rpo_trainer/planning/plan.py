@@ -16,9 +16,9 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.training import SamplingSpec, TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
-from g2rpo_trainer.models.facts import rows_per_velocity
+from g2rpo_trainer.models.facts import PIPELINES, rows_per_velocity
 from g2rpo_trainer.planning.footprint import Footprint, footprint
-from g2rpo_trainer.planning.model_files import ModelFiles, read_model
+from g2rpo_trainer.planning.model_files import ModelFiles, pipeline_class, read_model
 from g2rpo_trainer.resources import resolve
 
 KIBI = 1024
@@ -166,6 +166,9 @@ def _local_model(training: TrainingSpec) -> ModelFiles | None:
         if path.is_absolute() or training.model.path.startswith("."):
             raise DataError(f"{key}: there is no folder {path}; give a hub id or a folder in diffusers' layout")
         return None
+    found, wanted = pipeline_class(path), PIPELINES[training.model.family]
+    if found != wanted:
+        raise DataError(f"{key}: {path} holds a {found}, not a {wanted}; set spec.training.model.family to what it is")
     model = read_model(path)
     problems = list(_size_problems(training.sampling, model.pixel_multiple))
     if problems:
