@@ -33,6 +33,7 @@ def manifest(index: int, pods: int = 1, labels: dict[str, str] | None = None) ->
     """The miniature's job on several nodes with one GPU each."""
     document = yaml.safe_load((ROOT / "manifests/samples/miniature-g2rpo.yaml").read_text())
     document["metadata"] = {"name": f"job-{index:05d}", "namespace": NAMESPACE, "labels": labels or {}}
+    document["spec"]["storage"] = {"runs": {"hostPath": {"path": "/runs"}}}
     document["spec"]["workers"] = {"nodes": pods, "processesPerNode": 1, "resourceName": "nvidia.com/gpu"}
     document["spec"]["training"]["prompts"]["perIteration"] = 2 * pods
     return dict(document)
