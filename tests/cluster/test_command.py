@@ -21,8 +21,10 @@ def up(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     env = {**os.environ, "PYTHONPATH": str(HERE)}
     command = [sys.executable, "-m", "testcluster", "up", *arguments]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        yield running
-        running.kill()
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def exports(running: subprocess.Popen[str]) -> str:

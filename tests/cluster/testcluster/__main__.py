@@ -33,8 +33,9 @@ def show_binaries() -> None:
 
 
 def up(nodes: int, gpus: int) -> None:
-    """Run a cluster in the foreground; SIGTERM ends it like Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run a cluster in the foreground; SIGTERM ends it like Ctrl-C, which a shell's background jobs ignore otherwise."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     try:
         with Cluster.started() as cluster:
             cluster.nodes(nodes, gpus, taint=True)
