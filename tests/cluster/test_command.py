@@ -34,11 +34,11 @@ def exports(running: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_two_lines_give_another_terminal_kubectl_and_an_end_leaves_nothing(end: signal.Signals) -> None:
+def test_two_lines_give_another_terminal_kubectl_and_an_end_leaves_nothing(end: signal.Signals, tmp_path: Path) -> None:
     with up("--nodes", "2", "--gpus", "4") as running:
         lines = exports(running)
         show = "kubectl get nodes -o jsonpath='{range .items[*]}{.status.allocatable.nvidia\\.com/gpu} {end}'"
-        shell = ["env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", f"{lines}\n{show}"]
+        shell = ["env", "-i", "PATH=/usr/bin:/bin", f"HOME={tmp_path}", "sh", "-c", f"{lines}\n{show}"]
         assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split() == ["4", "4"]
         start = "kubectl run pod --image=none --restart=Never --command -- python -c 'print(7)' >/dev/null"
         done = "kubectl wait pod/pod --for=jsonpath={.status.phase}=Succeeded --timeout=30s >/dev/null"

@@ -33,7 +33,7 @@ def show_binaries() -> None:
 
 
 def up(nodes: int, gpus: int) -> None:
-    """Run a cluster in the foreground; SIGTERM ends it like Ctrl-C, which a shell's background jobs ignore otherwise."""
+    """Run a cluster until Ctrl-C or SIGTERM, also where a shell's background job would ignore the first."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     try:
