@@ -210,11 +210,12 @@ def test_a_leader_that_goes_is_followed_within_seconds() -> None:
     assert 0 < followed - left <= RETRY * 1.2 + 0.1
 
 
-def test_a_leader_that_dies_is_followed_within_twenty_seconds() -> None:
+@pytest.mark.parametrize("death", [60.0, 60.5, 61.0, 61.5])
+def test_a_leader_that_dies_is_followed_as_soon_as_its_lease_is_over(death: float) -> None:
     candidates = Candidates()
 
     async def main() -> None:
-        candidates.join("a", Line(candidates.etcd, cut=since(60)))
+        candidates.join("a", Line(candidates.etcd, cut=since(death)))
         await asyncio.sleep(1)
         candidates.join("b")
         await asyncio.sleep(100)
@@ -223,8 +224,9 @@ def test_a_leader_that_dies_is_followed_within_twenty_seconds() -> None:
     run(main())
     (_, first), (gave_up, second), (followed, third), *_ = candidates.history
     assert (first, second, third) == ("a", "-a", "b")
-    assert gave_up <= 60 + DEADLINE
-    assert gave_up < followed < 80
+    assert gave_up <= death + DEADLINE
+    seen_late = RETRY * 1.2  # the other may have looked at the lease just before it was renewed last
+    assert gave_up < followed <= death + seen_late + DURATION + 0.1
 
 
 @pytest.mark.parametrize("hangs", [True, False])

@@ -88,6 +88,8 @@ class Leader:
     _seen: Manifest | None = None
     """What the lease said when it was last seen to change, and when that was."""
     _seen_at: float = 0.0
+    _respected_until: float = 0.0
+    """Loop time at which the lease that was seen counts as abandoned."""
 
     @property
     def certain(self) -> bool:
@@ -99,12 +101,18 @@ class Leader:
         try:
             while True:
                 while not await self._try():
-                    await asyncio.sleep(self.terms.retry_seconds * (1 + JITTER * self.randomness()))
+                    await asyncio.sleep(self._pause())
                 await self._keep()
         finally:
             if self.leading.is_set():
                 self._lose("it ends")
                 await self._release()
+
+    def _pause(self) -> float:
+        """Seconds to the next try: not longer than the lease that was seen is valid."""
+        pause = self.terms.retry_seconds * (1 + JITTER * self.randomness())
+        left = self._respected_until - _now()
+        return min(pause, left) if left > 0 else pause
 
     async def _keep(self) -> None:
         """Renew until that is no longer possible."""
@@ -168,7 +176,8 @@ class Leader:
         if not spec.get("holderIdentity") or spec["holderIdentity"] == self.terms.identity:
             return False
         promised: float = spec.get("leaseDurationSeconds") or self.terms.duration_seconds
-        return _now() < self._seen_at + promised
+        self._respected_until = self._seen_at + promised
+        return _now() < self._respected_until
 
     def _signed(self, lease: Manifest) -> Manifest:
         """The lease, renewed or taken over."""

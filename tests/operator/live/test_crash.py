@@ -22,7 +22,7 @@ from live.traffic import Request
 from live.whole import whole_life
 from live.world import World
 
-LANES = 6
+LANES = 8
 """Lives at once, each with an operator of its own."""
 SHORT_LEASE = {"lease_duration_seconds": 2, "lease_renew_deadline_seconds": 1.5, "lease_retry_seconds": 0.3}
 Moment = Literal["before", "after"]
