@@ -148,4 +148,6 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
     for process in trainer.started:
         if process.popen.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.popen.communicate()
+        process.popen.wait()
+        if process.popen.stdout is not None:
+            process.popen.stdout.close()
