@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import re
 import ssl
 import sys
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ QUICK: dict[str, object] = {
 """Settings with which nothing takes long."""
 ACCOUNT, HOME = "g2rpo-operator", "g2rpo-system"
 """The operator's service account and its namespace, which holds the leases."""
-PREFIX = "G2RPO_OPERATOR_"
+PREFIX, METRICS = "G2RPO_OPERATOR_", "g2rpo_operator_"
 MANIFESTS = CHECKOUT / "manifests"
 
 
@@ -61,11 +62,16 @@ class Operator:
         self.component.kill()
         self.proxy.stop()
 
+    def metric(self, name: str) -> float:
+        """Highest value of a metric of the operator's; -1 while nobody answers."""
+        with suppress(OSError, http.client.HTTPException):
+            values = re.findall(rf"^{METRICS}{name}(?:{{.*}})? (\S+)$", self.get("/metrics")[1], re.MULTILINE)
+            return max(float(value) for value in values)
+        return -1.0
+
     def leads(self) -> bool:
         """Whether it says that it is the leader."""
-        with suppress(OSError, http.client.HTTPException):
-            return "\ng2rpo_operator_leader 1.0\n" in self.get("/metrics")[1]
-        return False
+        return self.metric("leader") == 1
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of what it serves itself; OSError while nobody does."""

@@ -18,6 +18,7 @@ import pytest
 
 from live.operators import Operator, Stage
 from live.proxy import Ambush
+from live.together import Played
 from live.traffic import Request
 from live.whole import whole_life
 from live.world import World
@@ -49,9 +50,9 @@ class Lane:
     operator: Operator
 
     def live(self, name: str) -> list[str]:
-        """A whole life without a crash; the writes that it took."""
+        """A whole life without a crash; the different writes that it took."""
         self.play(name)
-        return [what(request, name) for request in self.operator.proxy.writes(name)]
+        return list(dict.fromkeys(what(request, name) for request in self.operator.proxy.writes(name)))
 
     def die(self, name: str, crash: Crash) -> bool:
         """A whole life in which the operator is killed; whether it came to that."""
@@ -78,8 +79,8 @@ class Lane:
 
 
 @pytest.fixture
-def lanes(stage: Stage) -> Iterator[Queue[Lane]]:
-    """Operators, each in its namespace."""
+def lanes(stage: Stage, played: Played) -> Iterator[Queue[Lane]]:
+    """Operators, each in its namespace. The tests that run side by side were started: they wait most of the time."""
     free: Queue[Lane] = Queue()
     with ExitStack() as ending:
         for namespace in (f"crash-{number}" for number in range(LANES)):
@@ -113,7 +114,7 @@ def test_a_life_ends_the_same_wherever_the_operator_is_killed(lanes: Queue[Lane]
     lane = lanes.get()
     writes = lane.live("undisturbed")
     lanes.put(lane)
-    assert len(writes) == len(set(writes)) >= 20, "\n".join(writes)
+    assert len(writes) >= 20, "\n".join(writes)
     crashes = [Crash(write, moment) for write, moment in product(writes, MOMENTS)]
     with ThreadPoolExecutor(LANES) as pool:
         lives = [pool.submit(die_once, lanes, number, crash) for number, crash in enumerate(crashes)]

@@ -31,7 +31,8 @@ def test_suspending_ends_the_pods_and_resuming_begins_the_next_attempt(world: Wo
     world.running()
     world.change(suspend=True)
     status = world.phase("Suspended")
-    assert world.pods_of(1) == [], "nothing may hold a GPU"
+    assert {pod["status"]["phase"] for pod in world.pods_of(1)} <= {"Succeeded", "Failed"}, "nothing holds a GPU"
+    world.without_pods(1)
     assert condition(status, "Running") == ("False", "Suspended")
     world.change(suspend=False)
     world.running(attempt=2)

@@ -27,11 +27,13 @@ def test_watches_that_silently_deliver_nothing_are_noticed_and_meanwhile_lists_k
     mine.succeed(attempt=2)
     mine.phase("Succeeded")
     assert mine.attempts(uid) == {1: 1, 2: 1}
+    assert mine.operator.metric("watch_silent_seconds") > 0, "watches owe what lists have shown"
 
     def opened_again() -> int:
         return sum(request.verb == "watch" for request in proxy.requests[before:])
 
     wait_until(lambda: opened_again() >= frozen, "every watch was opened again", INACTIVITY_SECONDS + 30)
+    wait_until(lambda: mine.operator.metric("watch_silent_seconds") == 0, "watches owe nothing", 30)
 
 
 @together
@@ -47,6 +49,25 @@ def test_watches_that_break_again_and_again_lose_nothing(world: World) -> None:
     mine.succeed(attempt=4)
     assert mine.phase("Succeeded")["restarts"] == 3
     assert mine.attempts(uid) == {1: 1, 2: 1, 3: 1, 4: 1}
+
+
+@together
+def test_an_operator_that_starts_while_the_api_server_is_away_works_as_soon_as_it_is_back(world: World) -> None:
+    mine = world.apart()
+    mine.operator.component.kill()
+    away = Fault(503, of=any_request)
+    mine.operator.proxy.faults.append(away)
+    mine.operator.component.launch()
+    wait_until(lambda: away.met >= 5, "it asks in vain")
+    mine.create()
+    mine.operator.proxy.faults.clear()
+    mine.running()
+    mine.succeed(attempt=1)
+    mine.phase("Succeeded")
+
+
+def any_request(_: Request) -> bool:
+    return True
 
 
 def stormy_life(world: World, fault: Fault, **settings: object) -> None:
