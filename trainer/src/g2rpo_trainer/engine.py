@@ -43,7 +43,7 @@ def peers_needed(rank: int) -> Iterator[None]:
         of_the_store = isinstance(error, distributed.DistNetworkError | distributed.DistStoreError)
         if not of_the_store and not any(sign in str(error) for sign in LOST):
             raise
-        said = str(error).partition("\n")[0]
+        said = str(error).partition("\n")[0].partition(". ")[0]  # gloo goes on with advice
         raise PeerLostError(f"rank {rank} lost another rank, which tells why, if anything does: {said}") from error
 
 
