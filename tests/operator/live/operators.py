@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from live.proxy import Loop, Proxy, Upstream
-from live.recorder import Recorder
+from live.recorder import PATHS, Recorder
 from live.trainer import Trainer
 from testcluster.cluster import Cluster
 from testcluster.locks import CHECKOUT
-from testcluster.process import Component
+from testcluster.process import Component, wait_until
 
 PORT = 8440
 FIRST_ADDRESS = 29_000
@@ -173,7 +173,7 @@ def environment(settings: dict[str, object]) -> dict[str, str]:
 def install(cluster: Cluster) -> None:
     """What the manifests install, but for the Deployment: operators are started by tests."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(MANIFESTS / "crd.yaml"))
-    cluster.kubectl("wait", "--for=condition=Established", "-f", str(MANIFESTS / "crd.yaml"))
+    wait_until(lambda: cluster.api.answers(PATHS["G2RPOJob"]), "the API server serves jobs")
     deployed = yaml.safe_load_all((MANIFESTS / "operator.yaml").read_text())
     home = [item for item in deployed if item["kind"] in ("Namespace", "ServiceAccount")]
     cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(home))
