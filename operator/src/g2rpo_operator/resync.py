@@ -44,25 +44,29 @@ class Resync:
         Raises:
             ClusterError: the API server did not answer.
         """
-        changed: set[Key] = set()
         for kind in KINDS:
-            changed |= await self._list(kind)
+            await self._list(kind)
         self.synced = True
-        for key in self.store.keys() if wake_all else changed:
+        for key in self.store.keys() if wake_all else ():
             self.wake(key)
 
-    async def _list(self, kind: Kind) -> set[Key]:
-        """Take in a list, page by page; the jobs that it tells something new of."""
-        since, listed, changed = self.store.newest_version(), set(), set()
+    async def _list(self, kind: Kind) -> None:
+        """Take in a list, page by page.
+
+        What is new wakes its job at once: a later page may never come, and the store tells nothing new twice.
+        """
+        since, listed = self.store.newest_version(), set()
         selector = "" if kind == "G2RPOJob" else contract.LABEL_JOB_UID
         for namespace in self.namespaces or (None,):
             async for page in self.cluster.pages(RESOURCES[kind], namespace, selector):
                 for manifest in page:
                     listed.add(manifest["metadata"]["uid"])
-                    changed.add(self.store.put(kind, manifest))
-        changed |= self.store.forget_unlisted(kind, listed, since)
+                    key = self.store.put(kind, manifest)
+                    if key is not None:
+                        self.wake(key)
+        for key in self.store.forget_unlisted(kind, listed, since):
+            self.wake(key)
         self._await_watch(kind, self.store.unwatched(kind, listed))
-        return {key for key in changed if key is not None}
 
     def _await_watch(self, kind: Kind, behind: set[str]) -> None:
         already, since = self._awaited.get(kind, (set(), 0.0))
