@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from live.traffic import Request, request_of
 
@@ -73,8 +74,6 @@ class Fault:
     """Of the answer; None for none at all, until the client gives up."""
     share: float = 1.0
     """Of the requests that it meets."""
-    left: int | None = None
-    """How many more it meets; None for any number."""
     carried_out: bool = False
     """Whether the API server got the request all the same, so that only its answer is lost."""
     retry_after: int | None = None
@@ -82,9 +81,8 @@ class Fault:
     met: int = 0
 
     def meets(self, request: Request, randomness: random.Random) -> bool:
-        if self.left == 0 or not self.of(request) or randomness.random() >= self.share:
+        if not self.of(request) or randomness.random() >= self.share:
             return False
-        self.left = None if self.left is None else self.left - 1
         self.met += 1
         return True
 
@@ -98,10 +96,8 @@ class Fault:
 
 @dataclass
 class Ambush:
-    """Something that happens once, at the N-th request of a kind."""
+    """Something that happens once, at the first request of a kind."""
 
-    number: int
-    """Counted from 1."""
     moment: Literal["before", "after"]
     """Before the API server gets the request, or after it has answered and before the client hears of it."""
     of: Callable[[Request], bool]
@@ -112,10 +108,8 @@ class Ambush:
     def meets(self, request: Request) -> bool:
         if self.sprung is not None or not self.of(request):
             return False
-        self.number -= 1
-        if self.number == 0:
-            self.sprung = request
-        return self.number == 0
+        self.sprung = request
+        return True
 
 
 @dataclass
@@ -222,7 +216,7 @@ class Proxy:
     def _forward(self, incoming: web.Request, body: bytes = b"") -> Any:
         headers = {key: value for key, value in incoming.headers.items() if key.lower() not in DROPPED}
         headers["Authorization"] = f"Bearer {self.upstream.token}"
-        url = f"{self.upstream.server}{incoming.raw_path}"
+        url = URL(f"{self.upstream.server}{incoming.raw_path}", encoded=True)
         forever = aiohttp.ClientTimeout(total=None)
         bare = {"skip_auto_headers": ("Accept", "Content-Type", "User-Agent"), "timeout": forever}
         return self.session.request(incoming.method, url, data=body or None, headers=headers, **bare)

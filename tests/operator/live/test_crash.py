@@ -30,6 +30,8 @@ Moment = Literal["before", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 TRIES = 3
 """Two writes may fall into one, so that a life has not each of them."""
+RARE = 2
+"""So many writes of the first life may have been chance, and never come again."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Lane:
         def meant(request: Request) -> bool:
             return request.write and what(request, name) == crash.write
 
-        ambush = Ambush(1, crash.moment, meant, self.operator.kill_and_launch)
+        ambush = Ambush(crash.moment, meant, self.operator.kill_and_launch)
         self.operator.proxy.ambush = ambush
         try:
             self.play(name)
@@ -99,12 +101,11 @@ def what(request: Request, name: str) -> str:
     return str(request).replace(name, "JOB")
 
 
-def die_once(lanes: Queue[Lane], number: int, crash: Crash) -> None:
-    """One life with a crash, in the first lane that is free."""
+def die_once(lanes: Queue[Lane], number: int, crash: Crash) -> bool:
+    """Live with a crash, in the first lane that is free; whether it came to that."""
     lane = lanes.get()
     try:
-        if not any(lane.die(f"life-{number}-{attempt}", crash) for attempt in range(TRIES)):
-            raise AssertionError(f"in {TRIES} lives the operator did not once {crash.write}")
+        return any(lane.die(f"life-{number}-{attempt}", crash) for attempt in range(TRIES))
     finally:
         lanes.put(lane)
 
@@ -117,7 +118,9 @@ def test_a_life_ends_the_same_wherever_the_operator_is_killed(lanes: Queue[Lane]
     assert len(writes) >= 20, "\n".join(writes)
     crashes = [Crash(write, moment) for write, moment in product(writes, MOMENTS)]
     with ThreadPoolExecutor(LANES) as pool:
-        lives = [pool.submit(die_once, lanes, number, crash) for number, crash in enumerate(crashes)]
-    problems = [error for life in lives if isinstance(error := life.exception(), Exception)]
+        lives = {crash: pool.submit(die_once, lanes, number, crash) for number, crash in enumerate(crashes)}
+    problems = [error for life in lives.values() if isinstance(error := life.exception(), Exception)]
     if problems:
         raise ExceptionGroup(f"{len(problems)} of {len(crashes)} lives did not end as they should", problems)
+    missed = {crash.write for crash, life in lives.items() if not life.result()}
+    assert len(missed) <= RARE, missed

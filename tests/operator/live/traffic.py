@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 WRITES = ("create", "update", "patch", "delete")
@@ -16,7 +15,7 @@ VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"
 
 @dataclass(frozen=True)
 class Request:
-    """One request, and when it came (monotonic seconds)."""
+    """One request."""
 
     verb: str
     """get, list, watch, create, update, patch or delete."""
@@ -25,7 +24,6 @@ class Request:
     namespace: str
     name: str
     body: Any = None
-    time: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def write(self) -> bool:
