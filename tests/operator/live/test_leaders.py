@@ -61,7 +61,7 @@ def test_a_replica_that_loses_the_lease_and_gets_it_back_goes_on(world: World) -
     first, _ = mine.running()
     refused = Fault(503, of=lease)
     mine.operator.proxy.faults.append(refused)
-    wait_until(lambda: not mine.operator.leads(), "it does not lead any more")
+    wait_until(lambda: mine.operator.metric("leader") == 0, "it does not lead any more")
     before = len(mine.operator.proxy.writes())
     mine.pods.fail(first, 1)
     tries = refused.met + 5
