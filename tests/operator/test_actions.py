@@ -108,6 +108,24 @@ def test_an_image_that_was_mended_during_the_pause_is_the_one_that_is_told() -> 
     assert urgent(told, decision.status), "no later look would know which image it was"
 
 
+def test_a_start_that_goes_well_can_wait_to_be_written_and_one_that_does_not_cannot() -> None:
+    waits = attempt_of(pod(0, phase="Pending"), pod(1, phase="Pending"))
+    for reason in ("Pending", "Fault", "Resumed"):
+        told = status(condition("Running", "False", reason), phase="Pending")
+        assert not urgent(told, decide(view(status=told, attempt=waits)).status)
+        unplaced = attempt_of(pending_pod(unschedulable="0/4 nodes"), pending_pod(1))
+        assert urgent(told, decide(view(status=told, attempt=unplaced)).status)
+        assert urgent(told, decide(view(status=told)).status), "all pods run"
+    held = status(condition("Running", "False", "Unschedulable"), phase="Pending")
+    assert urgent(held, decide(view(status=held, attempt=waits)).status), "people wait for this"
+
+
+def test_someone_looks_again_when_pods_should_have_been_created() -> None:
+    told = status(condition("Running", "False", "ContainersStarting"), phase="Starting")
+    seen = view(status=told, now=120, attempt=attempt_of(job=child(start_time=time(100))))
+    assert decide(seen).look_again_seconds == 40
+
+
 def test_mending_a_running_attempts_config_map_does_not_touch_its_image() -> None:
     seen = view(
         job(image="registry.example/new:1"),

@@ -220,7 +220,7 @@ def test_one_disrupted_rank_dooms_the_attempt_at_once() -> None:
     assert decide(with_attempt(quiet(), pods=(pod(0), leaving))).rule == "attempt failed"
 
 
-FOLLOWED = ("ContainersStarting", "Unschedulable", "ImagePullFailed", "ConfigMissing", "Queued")
+FOLLOWED = ("ContainersStarting", "FailedCreate", "Unschedulable", "ImagePullFailed", "ConfigMissing", "Queued")
 RUNNING = ("RanksStarting", "Training", "Stopping")
 
 

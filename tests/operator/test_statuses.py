@@ -19,6 +19,7 @@ from testoperator.records import at, condition, job, report, running_status, sta
 
 PHASES = {
     "Pending": "Pending",
+    "FailedCreate": "Pending",
     "Unschedulable": "Pending",
     "Queued": "Queued",
     "ImagePullFailed": "Starting",

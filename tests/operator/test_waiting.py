@@ -12,15 +12,18 @@ from g2rpo_operator.statuses import progress_of
 from g2rpo_operator.waiting import Waiting, all_run, all_scheduled, waiting
 from g2rpo_operator.world import Attempt, Pod, View
 from testoperator.records import (
+    at,
     attempt_of,
     child,
     ended_pod,
     job,
+    later,
     pending_pod,
     pod,
     report,
     running_status,
     status,
+    time,
     view,
 )
 
@@ -108,10 +111,29 @@ def test_ranks_that_have_finished_nothing_yet_are_starting() -> None:
     assert said_of(telling(report(50, attempt=2))) == (True, Reason.RANKS_STARTING)
 
 
-def test_why_progress_is_unknown_is_said() -> None:
-    silent = replace(view(status=running_status()), progress_error="connection refused")
-    assert "connection refused" in waiting(silent).message
+def test_why_progress_is_unknown_is_said_once_the_trainer_had_time_to_answer() -> None:
+    silent = replace(view(status=running_status(since=30), now=89), progress_error="connection refused")
+    assert "progress" not in waiting(silent).message
+    assert "connection refused" in waiting(later(silent, 1)).message
     assert "progress" not in waiting(view(status=running_status())).message
+
+
+@pytest.mark.parametrize(("pods", "said"), [((), "0 of 2"), ((pod(0),), "1 of 2")])
+def test_pods_that_nobody_creates_for_a_minute_are_refused(pods: tuple[Pod, ...], said: str) -> None:
+    seen = starting(*pods, job=child(start_time=time(100)))
+    assert said_of(replace(seen, now=at(159))) == (False, Reason.CONTAINERS_STARTING)
+    found = waiting(replace(seen, now=at(160)))
+    assert (found.running, found.reason) == (False, Reason.FAILED_CREATE)
+    assert said in found.message
+    assert f"kubectl describe job {child().name}" in found.message
+
+
+def test_pods_that_are_there_or_a_job_that_has_not_begun_are_not_refused() -> None:
+    assert said_of(starting(pod(0), pending_pod(1), job=child(start_time=time(0)))) == (
+        False,
+        Reason.CONTAINERS_STARTING,
+    )
+    assert said_of(starting(job=child(start_time=""))) == (False, Reason.CONTAINERS_STARTING)
 
 
 @pytest.mark.parametrize("phase", ["Training", "Evaluating", "Finished"])

@@ -16,6 +16,9 @@ class Reason(StrEnum):
     """The job was seen; its pods are about to be created. Nothing to do."""
     QUEUED = "Queued"
     """Kueue has not admitted the job yet. See its queue: kubectl describe workload."""
+    FAILED_CREATE = "FailedCreate"
+    """The Job's pods were not created within a minute: most often a quota or an admission rule refuses them.
+    kubectl describe job NAME-aN says why; they are created as soon as it lets them."""
     UNSCHEDULABLE = "Unschedulable"
     """The scheduler finds no node for a pod; the message says why. Free GPUs, or mend resources, nodeSelector
     or tolerations."""

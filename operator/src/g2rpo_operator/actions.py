@@ -14,7 +14,15 @@ from g2rpo_operator import cleanup, statuses
 from g2rpo_operator.failure import Verdict, classify, verdict
 from g2rpo_operator.render import spec_digest
 from g2rpo_operator.statuses import next_attempt, with_condition
-from g2rpo_operator.waiting import Waiting, all_run, all_scheduled, complaint, queued, waiting
+from g2rpo_operator.waiting import (
+    Waiting,
+    all_run,
+    all_scheduled,
+    complaint,
+    patience_left_seconds,
+    queued,
+    waiting,
+)
 from g2rpo_operator.world import Decision, Kind, View, moment, rfc3339
 
 LONGEST_PAUSE_SECONDS = 600
@@ -159,9 +167,8 @@ def follow(view: View) -> Decision:
     config = view.attempt.config_map
     stop = view.job.spec.stop and config is not None and not config.stop
     then = replace(view, status=status)  # a time limit may begin with this very look
-    look = _soonest(
-        deadline_left_seconds(then), start_left_seconds(then), silence_left_seconds(then), cleanup.patience(then)
-    )
+    limits = deadline_left_seconds(then), start_left_seconds(then), silence_left_seconds(then)
+    look = _soonest(*limits, cleanup.patience(then), patience_left_seconds(then) or None)
     return Decision(status, delete=cleanup.older(view), request_stop=stop, look_again_seconds=look)
 
 

@@ -21,6 +21,7 @@ from g2rpo_operator.world import Decision, View
 FOLLOWED = frozenset(
     {
         Reason.QUEUED,
+        Reason.FAILED_CREATE,
         Reason.UNSCHEDULABLE,
         Reason.IMAGE_PULL_FAILED,
         Reason.CONFIG_MISSING,

@@ -12,6 +12,7 @@ from g2rpo_operator.world import Note
 NORMAL = frozenset({Reason.SUSPENDED, Reason.RESUMED, Reason.COMPLETED, Reason.STOPPED, Reason.STOPPING, Reason.QUEUED})
 WARNINGS = frozenset(
     {
+        Reason.FAILED_CREATE,
         Reason.UNSCHEDULABLE,
         Reason.IMAGE_PULL_FAILED,
         Reason.CONFIG_MISSING,

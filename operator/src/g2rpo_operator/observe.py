@@ -103,6 +103,7 @@ def child_job_of(manifest: Manifest) -> ChildJob:
         name=metadata["name"],
         uid=metadata["uid"],
         attempt=attempt_of(manifest),
+        start_time=status.get("startTime") or "",
         suspended=bool(manifest["spec"].get("suspend")),
         complete="Complete" in true,
         failed="Failed" in true,

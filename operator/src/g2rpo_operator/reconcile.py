@@ -23,7 +23,7 @@ from g2rpo_api.parse import parse_job
 from g2rpo_api.status import JobStatus, Reason
 from g2rpo_operator import actions, cluster, render, statuses
 from g2rpo_operator.cluster import Cluster, Resource
-from g2rpo_operator.decide import decide
+from g2rpo_operator.decide import FOLLOWED, decide
 from g2rpo_operator.errors import AlreadyExistsError, ClusterError, RejectedError, TransientError
 from g2rpo_operator.logs import job_context
 from g2rpo_operator.metrics import Metrics
@@ -110,7 +110,7 @@ class Reconciler:
         await self._change_objects(view, decision)
         for note in decision.notes if wait is None else ():
             await self._tell(manifest, note)
-        if moved(before, decision.status) or decision.create:
+        if (wait is None and moved(before, decision.status)) or decision.create:
             return AT_ONCE
         waits = [seconds for seconds in (wait, decision.look_again_seconds) if seconds is not None]
         return max(AT_ONCE, min(waits)) if waits else None
@@ -264,8 +264,15 @@ def dump(status: JobStatus) -> Manifest:
 
 
 def urgent(before: JobStatus, after: JobStatus) -> bool:
-    """Whether a change is more than news of progress, which can wait for others of its kind."""
-    return _state(before) != _state(after)
+    """Whether a change is more than news of progress, or of a start that goes well: those can wait for more."""
+    return _state(before) != _state(after) and not _is_starting(before, after)
+
+
+def _is_starting(before: JobStatus, after: JobStatus) -> bool:
+    """Whether an attempt that was announced has got its objects, and nothing is wrong with them so far."""
+    told, seen = before.condition("Running"), after.condition("Running")
+    starting = seen is not None and seen.reason == Reason.CONTAINERS_STARTING
+    return starting and told is not None and told.reason not in FOLLOWED and before.attempt == after.attempt
 
 
 def _state(status: JobStatus) -> tuple[object, ...]:

@@ -24,6 +24,7 @@ from g2rpo_operator.world import moment, rfc3339
 
 WAITING: dict[str, Phase] = {
     Reason.PENDING: "Pending",
+    Reason.FAILED_CREATE: "Pending",
     Reason.UNSCHEDULABLE: "Pending",
     Reason.QUEUED: "Queued",
     Reason.IMAGE_PULL_FAILED: "Starting",

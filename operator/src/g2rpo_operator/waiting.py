@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from g2rpo_api.status import Reason
-from g2rpo_operator.world import Pod, View
+from g2rpo_operator.world import Pod, View, moment
 
 IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+PATIENCE_SECONDS = 60.0
 REMEDY = {
     Reason.IMAGE_PULL_FAILED: "mend spec.image or workers.imagePullSecrets",
     Reason.CONFIG_MISSING: "create the Secret, ConfigMap or volume; the pods then go on",
@@ -42,7 +43,18 @@ def waiting(view: View) -> Waiting:
         held = next((pod for pod in attempt.pods if pod.waiting_reason in waits), None)
         if held is not None:
             return Waiting(False, reason, f"{complaint(held)}; {REMEDY[reason]}")
+    if len(attempt.pods) < nodes and patience_left_seconds(view) == 0:
+        return Waiting(False, Reason.FAILED_CREATE, _refusal(view))
     return Waiting(False, Reason.CONTAINERS_STARTING, f"waiting for {nodes} {'pod' if nodes == 1 else 'pods'} to run")
+
+
+def _refusal(view: View) -> str:
+    job, there = view.attempt.job, len(view.attempt.pods)
+    name = job.name if job else ""
+    return (
+        f"{there} of {view.job.spec.workers.nodes} pods exist: a quota or an admission rule may refuse the others; "
+        f"kubectl describe job {name} says why"
+    )
 
 
 def _running(view: View) -> Waiting:
@@ -52,9 +64,17 @@ def _running(view: View) -> Waiting:
     if view.job.spec.stop:
         return Waiting(True, Reason.STOPPING, "asked to end early: checkpoint, evaluation and export follow")
     if progress is None or progress.attempt != view.status.attempt or progress.phase == "Starting":
-        trouble = f"; progress cannot be read: {view.progress_error}" if view.progress_error else ""
+        wrong = view.progress_error and patience_left_seconds(view) == 0  # a trainer needs a while to answer at all
+        trouble = f"; progress cannot be read: {view.progress_error}" if wrong else ""
         return Waiting(True, Reason.RANKS_STARTING, f"containers run; ranks load the model{trouble}")
     return Waiting(True, Reason.TRAINING, "iterations are coming in")
+
+
+def patience_left_seconds(view: View) -> float | None:
+    """How much longer it is no wonder that a Job has no pods, or running ranks no progress; None when neither waits."""
+    job, running = view.attempt.job, view.status.running_time
+    since = running or (job.start_time if job else "")
+    return max(0.0, (moment(since) - view.now).total_seconds() + PATIENCE_SECONDS) if since else None
 
 
 def complaint(pod: Pod) -> str:

@@ -78,6 +78,8 @@ class ChildJob:
     name: str
     uid: str
     attempt: int
+    start_time: str = ""
+    """When its controller began, or began again after a suspension, to create pods."""
     suspended: bool = False
     complete: bool = False
     failed: bool = False
