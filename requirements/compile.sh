@@ -27,11 +27,22 @@ compile() {
     uv pip compile "${options[@]}" "$@" --output-file "$target/$name.txt" >&2
 }
 
+# extra NAME: what an extra of the trainer adds, in trainer-NAME.txt, for installing on top of trainer.txt.
+extra() {
+    local name=$1 wishes
+    wishes=$("$(find_python)" -c 'import sys, tomllib
+project = tomllib.load(open("trainer/pyproject.toml", "rb"))["project"]
+print(*project["optional-dependencies"][sys.argv[1]], sep="\n")' "$name")
+    compile "trainer-$name" - --constraint "$target/dev.txt" <<<"$wishes"
+}
+
 compile uv --group uv
 compile build --group build
 compile operator api/pyproject.toml operator/pyproject.toml
 compile trainer api/pyproject.toml trainer/pyproject.toml
-compile dev api/pyproject.toml operator/pyproject.toml trainer/pyproject.toml --extra plugin --group test --group check
+compile dev api/pyproject.toml operator/pyproject.toml trainer/pyproject.toml \
+    --extra plugin --extra parquet --extra tensorboard --extra wandb --group test --group check
+for name in parquet tensorboard wandb; do extra "$name"; done
 
 if [[ $mode == check ]] && ! diff -ru requirements "$target" --exclude='*.sh' >&2; then
     echo "g2rpo: requirements/ does not agree with the pyproject files; 'make pins KEEP=1' mends it." >&2

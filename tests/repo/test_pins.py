@@ -15,10 +15,23 @@ OWN = {"g2rpo-api", "g2rpo-operator", "g2rpo-trainer"}
 SETS = {
     "operator": ("api", "operator"),
     "trainer": ("api", "trainer"),
-    "dev": ("api", "operator", "trainer", "test", "check"),
+    "trainer-parquet": ("trainer-parquet",),
+    "trainer-tensorboard": ("trainer-tensorboard",),
+    "trainer-wandb": ("trainer-wandb",),
+    "dev": (
+        "api",
+        "operator",
+        "trainer",
+        "trainer-parquet",
+        "trainer-tensorboard",
+        "trainer-wandb",
+        "test",
+        "check",
+    ),
     "build": ("build", "api-build", "operator-build", "trainer-build"),
     "uv": ("uv",),
 }
+EXTRAS = ("trainer-parquet", "trainer-tensorboard", "trainer-wandb")
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]+?))? \\$")
 
 
@@ -30,6 +43,8 @@ def wishes(root: Path) -> dict[str, list[Requirement]]:
         content = read(root / name / "pyproject.toml")
         found[name] = content["project"]["dependencies"]
         found[f"{name}-build"] = content["build-system"]["requires"]
+        extras = content["project"].get("optional-dependencies", {})
+        found |= {f"{name}-{extra}": lines for extra, lines in extras.items()}
     return {name: [Requirement(line) for line in lines] for name, lines in found.items()}
 
 
@@ -72,8 +87,15 @@ def test_every_pin_has_a_hash_and_no_address(name: str, root: Path) -> None:
 def test_tests_run_on_what_is_released(root: Path) -> None:
     """`make test` proves something about the images only if both hold the same versions."""
     dev = pins(root, "dev")
-    for name in ("operator", "trainer"):
+    for name in ("operator", "trainer", *EXTRAS):
         assert pins(root, name).items() <= dev.items()
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_goes_on_top_of_the_trainer_and_is_not_part_of_it(extra: str, root: Path) -> None:
+    trainer, added = pins(root, "trainer"), pins(root, extra)
+    assert all(trainer[name] == versions for name, versions in added.items() if name in trainer)
+    assert extra.removeprefix("trainer-").replace("parquet", "pyarrow") in added.keys() - trainer.keys()
 
 
 def test_one_package_provides_cv2(root: Path) -> None:
