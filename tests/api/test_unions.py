@@ -12,13 +12,17 @@ from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.base import Model, Union, camel
 from g2rpo_api.errors import SpecProblem
 from g2rpo_api.rewards import (
+    AestheticSettings,
     CLIPScoreSettings,
     DdddOCRSettings,
     HPSv2Settings,
+    ImageRewardSettings,
+    JPEGSettings,
     PaddleOCRSettings,
+    PickScoreSettings,
     RewardSpec,
 )
-from g2rpo_api.training import TrainSpec
+from g2rpo_api.model import TrainSpec
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
 UNIONS = [AlgorithmSpec, TrainSpec, RewardSpec]
@@ -68,6 +72,10 @@ def test_settings_are_those_of_the_type() -> None:
     assert RewardSpec(name="a", type="DdddOCR").settings == DdddOCRSettings(score="ExactMatch")
     assert RewardSpec(name="a", type="HPSv2").settings == HPSv2Settings(path="xswu/HPSv2")
     assert RewardSpec(name="a", type="CLIPScore").settings == CLIPScoreSettings()
+    assert RewardSpec(name="a", type="PickScore").settings == PickScoreSettings(path="yuvalkirstain/PickScore_v1")
+    assert RewardSpec(name="a", type="ImageReward").settings == ImageRewardSettings(path="THUDM/ImageReward")
+    assert RewardSpec(name="a", type="Aesthetic").settings == AestheticSettings()
+    assert RewardSpec(name="a", type="JPEG").settings == JPEGSettings(score="Compressibility")
 
 
 def test_a_member_given_in_python_is_kept() -> None:

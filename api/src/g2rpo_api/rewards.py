@@ -12,8 +12,10 @@ from g2rpo_api.base import Model, Positive, PositiveFloat, Text, Union, spelled
 Role = Literal["Train", "HeldOut"]
 OnFailure = Literal["Fail", "SkipGroup"]
 OCRScore = Literal["Likelihood", "ExactMatch"]
+JPEGScore = Literal["Compressibility", "Incompressibility"]
 MAX_REWARDS = 16
 CLIP_VIT_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+CLIP_VIT_L = "openai/clip-vit-large-patch14"
 
 
 class PaddleOCRSettings(Model):
@@ -50,7 +52,41 @@ class CLIPScoreSettings(Model):
     """A CLIP as transformers saves it: a hub id, or a folder, with weights and tokenizer."""
 
 
-RewardSettings = PaddleOCRSettings | DdddOCRSettings | HPSv2Settings | CLIPScoreSettings
+class PickScoreSettings(Model):
+    """PickScore (arXiv 2305.01569): a CLIP tuned on what users of a generator picked."""
+
+    path: Text = "yuvalkirstain/PickScore_v1"
+    """The published CLIP as transformers saves it: a hub id, or a folder."""
+    tokenizer: Text = CLIP_VIT_H
+    """The CLIP that was tuned, for its tokenizer: a hub id, or a folder with vocab.json and merges.txt."""
+
+
+class ImageRewardSettings(Model):
+    """ImageReward 1.0 (arXiv 2304.05977): a BLIP tuned on what people prefer."""
+
+    path: Text = "THUDM/ImageReward"
+    """Hub id with the published ImageReward.pt, a folder with that file, or the file itself, which may also be a
+    .safetensors file of the same weights."""
+    tokenizer: Text = "google-bert/bert-base-uncased"
+    """BERT's tokenizer: a hub id, or a folder with vocab.txt or tokenizer.json."""
+
+
+class AestheticSettings(Model):
+    """LAION's aesthetic predictor, version 2: how beautiful people would find the picture, whatever the prompt."""
+
+    path: Text = "trl-lib/ddpo-aesthetic-predictor"
+    """Its head: a hub id with aesthetic-model.pth, a folder with that file, or the file itself, such as
+    sac+logos+ava1-l14-linearMSE.pth, which is the same."""
+    clip: Text = CLIP_VIT_L
+    """The CLIP that sees the picture, as transformers saves it: a hub id, or a folder."""
+
+
+class JPEGSettings(Model):
+    """Size of the picture as a JPEG file of quality 95, in kB (arXiv 2305.13301). Needs no network at all."""
+
+    score: JPEGScore = "Compressibility"
+    """`Compressibility`: the size, negative, so that smooth pictures win. `Incompressibility`: the size, so that
+    pictures full of detail win."""
 
 
 class RewardSpec(Union):
@@ -61,13 +97,18 @@ class RewardSpec(Union):
         "DdddOCR": "dddd_ocr",
         "HPSv2": "hpsv2",
         "CLIPScore": "clip_score",
+        "PickScore": "pick_score",
+        "ImageReward": "image_reward",
+        "Aesthetic": "aesthetic",
+        "JPEG": "jpeg",
     }
 
     name: Annotated[str, spelled(r"^[a-z][a-z0-9-]*$", 63, "lower-case letters, digits and -, a letter first")]
     """Name in metrics and reports, unique among the rewards."""
-    type: Literal["PaddleOCR", "DdddOCR", "HPSv2", "CLIPScore"]
-    """What scores the pictures. `PaddleOCR` and `DdddOCR` read text and need a `target` with each prompt; `HPSv2`
-    and `CLIPScore` compare with the prompt itself."""
+    type: Literal["PaddleOCR", "DdddOCR", "HPSv2", "CLIPScore", "PickScore", "ImageReward", "Aesthetic", "JPEG"]
+    """What scores the pictures. `PaddleOCR` and `DdddOCR` read text and need a `target` with each prompt; `HPSv2`,
+    `CLIPScore`, `PickScore` and `ImageReward` compare with the prompt itself; `Aesthetic` and `JPEG` look at the
+    picture only."""
     paddle_ocr: PaddleOCRSettings | None = None
     """Settings of PaddleOCR; its defaults when left out."""
     dddd_ocr: DdddOCRSettings | None = None
@@ -76,6 +117,14 @@ class RewardSpec(Union):
     """Settings of HPSv2; its defaults when left out."""
     clip_score: CLIPScoreSettings | None = None
     """Settings of CLIPScore; its defaults when left out."""
+    pick_score: PickScoreSettings | None = None
+    """Settings of PickScore; its defaults when left out."""
+    image_reward: ImageRewardSettings | None = None
+    """Settings of ImageReward; its defaults when left out."""
+    aesthetic: AestheticSettings | None = None
+    """Settings of Aesthetic; its defaults when left out."""
+    jpeg: JPEGSettings | None = None
+    """Settings of JPEG; its defaults when left out."""
     role: Role = "Train"
     """`Train`: part of the advantage. `HeldOut`: only watched; it should rise with the others, and falls when
     the policy exploits a trained reward."""
@@ -88,13 +137,7 @@ class RewardSpec(Union):
     """Pictures per call of the reward's network, per rank; no more than sampling.maxDecodeBatch come at once."""
 
     @property
-    def settings(self) -> RewardSettings:
+    def settings(self) -> Model:
         """Settings of the chosen reward."""
-        chosen = {
-            "PaddleOCR": self.paddle_ocr,
-            "DdddOCR": self.dddd_ocr,
-            "HPSv2": self.hpsv2,
-            "CLIPScore": self.clip_score,
-        }[self.type]
-        assert chosen is not None, "the member that type names is filled in"
+        chosen: Model = getattr(self, str(self.members[self.type]))
         return chosen

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
@@ -21,13 +20,12 @@ from transformers import CLIPConfig, CLIPModel
 from g2rpo_api.rewards import RewardSpec
 from g2rpo_trainer.errors import RewardError
 from g2rpo_trainer.miniature.vocabulary import clip_tokenizer
-from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards.clip import clip_input
 from g2rpo_trainer.rewards.registry import build_reward
+from testtrainer.pictures import TEXTS, pictures, prompts, seen_by_pil
 
 CPU = torch.device("cpu")
 SIZE, PATCH, WIDTH, TEXT_WIDTH, JOINT, LENGTH = 28, 7, 24, 16, 12, 8
-TEXTS = ["the number 4 7", "the number 0", "the number 4 7", "a very long prompt that is cut"]
 
 
 class Block(nn.Module):
@@ -131,39 +129,13 @@ def hpsv2(reference: OpenCLIP, clip_folder: Path, tmp_path: Path) -> Callable[..
     return build
 
 
-def pictures(count: int, height: int, width: int) -> Tensor:
-    """Colored noise with large and small spots, in steps of 1/255 as files hold them."""
-    noise = torch.Generator().manual_seed(1)
-    coarse = torch.rand(count, 3, 5, 5, generator=noise)
-    smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    mixed = (0.8 * smooth + 0.2 * torch.rand(count, 3, height, width, generator=noise)).clamp(0, 1)
-    return (mixed * 255).round() / 255
-
-
-def prompts(texts: Sequence[str] = TEXTS) -> list[Prompt]:
-    return [Prompt(i, text, {}) for i, text in enumerate(texts)]
-
-
-def seen_by_pil(image: Tensor) -> Tensor:
-    """A picture as OpenAI's and OpenCLIP's programs prepare it: PIL's bicubic, the middle, the colors."""
-    array = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    whole = Image.fromarray(array)
-    scale = SIZE / min(whole.size)
-    whole = whole.resize((int(whole.width * scale), int(whole.height * scale)), Image.Resampling.BICUBIC)
-    left, top = round((whole.width - SIZE) / 2), round((whole.height - SIZE) / 2)
-    middle = whole.crop((left, top, left + SIZE, top + SIZE))
-    mean, std = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
-    colors = (np.asarray(middle) / 255.0 - mean) / std
-    return torch.from_numpy(colors).float().permute(2, 0, 1)
-
-
 @torch.no_grad()
 def expected(reference: OpenCLIP, images: Tensor, texts: Sequence[str]) -> Tensor:
     """Cosine between embeddings, one picture and one text at a time."""
     scores = []
     tokenizer = clip_tokenizer()
     for image, text in zip(images, texts, strict=True):
-        a = reference.visual(seen_by_pil(image).unsqueeze(0))[0].double().numpy()
+        a = reference.visual(seen_by_pil(image, SIZE).unsqueeze(0))[0].double().numpy()
         b = reference.text(tokenizer(text, truncation=True, max_length=LENGTH).input_ids).double().numpy()
         scores.append(float(a @ b / np.sqrt((a @ a) * (b @ b))))
     return torch.tensor(scores)
@@ -175,7 +147,7 @@ def test_pictures_are_prepared_as_pil_prepares_them(height: int, width: int) -> 
     found = clip_input(images, SIZE)
     assert found.shape == (2, 3, SIZE, SIZE)
     step = 1 / 255 / 0.26  # PIL rounds after each of its two passes
-    assert (found - torch.stack([seen_by_pil(image) for image in images])).abs().max() < 1.5 * step
+    assert (found - torch.stack([seen_by_pil(image, SIZE) for image in images])).abs().max() < 1.5 * step
 
 
 @pytest.mark.parametrize("name", ["HPS_v2.1_compressed.pt", "own.pt", "own.safetensors"])
@@ -248,9 +220,11 @@ def test_clip_score_is_the_cosine_that_transformers_puts_before_its_scale(clip_f
     tokenizer.save_pretrained(tmp_path)
     reward = build_reward(RewardSpec(name="clip", type="CLIPScore", clip_score={"path": str(tmp_path)}), CPU).reward
     images = pictures(4, SIZE, SIZE)
-    tokens = tokenizer(TEXTS, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
+    tokens = tokenizer(list(TEXTS), padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
     with torch.no_grad():
-        logits = network(**tokens, pixel_values=torch.stack([seen_by_pil(image) for image in images])).logits_per_image
+        logits = network(
+            **tokens, pixel_values=torch.stack([seen_by_pil(image, SIZE) for image in images])
+        ).logits_per_image
     cosines = logits.diagonal() / network.logit_scale.exp()
     assert torch.allclose(reward.score(images, prompts()), cosines, atol=1e-6)
 

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
+from transformers import CLIPModel, CLIPTokenizer
+
+from g2rpo_trainer.rewards.weights import is_local, load_tokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -27,6 +30,11 @@ class CLIP:
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._device = device
+
+    @property
+    def scale(self) -> float:
+        """By what the network learnt to multiply similarities; about 100."""
+        return float(self._network.logit_scale.exp())
 
     @torch.no_grad()
     def similarities(self, images: Tensor, texts: Sequence[str]) -> Tensor:
@@ -52,6 +60,16 @@ class CLIP:
         length = self._network.config.text_config.max_position_embeddings
         tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
         return self._network.get_text_features(**tokens.to(self._device)).pooler_output
+
+
+def load_clip(path: str, tokenizer: str, batch_size: int, device: torch.device) -> CLIP:
+    """A CLIP with the weights in one hub repository or folder and the tokenizer in another, or the same.
+
+    Raises:
+        OSError: weights or tokenizer are missing.
+    """
+    network = CLIPModel.from_pretrained(path, dtype=torch.float32, local_files_only=is_local(path))
+    return CLIP(network, load_tokenizer(CLIPTokenizer, tokenizer), batch_size, device)
 
 
 def clip_input(images: Tensor, size: int) -> Tensor:

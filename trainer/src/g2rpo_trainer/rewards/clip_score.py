@@ -6,14 +6,12 @@ Who calls this: `rewards/scoring.py`, as any reward. The score is the cosine its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
 
 from g2rpo_trainer.records import Prompt
-from g2rpo_trainer.rewards.clip import CLIP
+from g2rpo_trainer.rewards.clip import load_clip
 
 
 class CLIPScore:
@@ -30,10 +28,7 @@ class CLIPScore:
         Raises:
             OSError: weights or tokenizer are missing.
         """
-        local = Path(path).is_dir()
-        network = CLIPModel.from_pretrained(path, dtype=torch.float32, local_files_only=local)
-        tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=local)
-        self._clip = CLIP(network, tokenizer, batch_size, device)
+        self._clip = load_clip(path, path, batch_size, device)
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """Score N pictures: float32 [N, 3, H, W] in [0, 1] to float32 [N] in [-1, 1]."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards.onnx import TextScore, TextScorer, open_session, package_file
+from g2rpo_trainer.rewards.pixels import to_bytes
 
 _HEIGHT = 64
 
@@ -49,8 +50,7 @@ class DdddOCR:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities per frame: float32 [N, 3, H, W] to float32 [N, frames, classes]."""
-        pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        logits = [self._session.run(None, {"input1": reader_input(picture)})[0] for picture in pixels]
+        logits = [self._session.run(None, {"input1": reader_input(picture)})[0] for picture in to_bytes(images)]
         return torch.from_numpy(np.concatenate(logits, axis=1)).transpose(0, 1).softmax(-1)
 
 

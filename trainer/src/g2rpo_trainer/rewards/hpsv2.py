@@ -6,18 +6,15 @@ what people chose; here they are renamed for transformers' CLIPModel, which is t
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-from transformers.modeling_utils import load_state_dict
-from transformers.utils import cached_file
 
 from g2rpo_trainer.records import Prompt
+from g2rpo_trainer.rewards import weights
 from g2rpo_trainer.rewards.clip import CLIP
 
 PUBLISHED = "HPS_v2.1_compressed.pt"
@@ -61,46 +58,23 @@ class HPSv2:
         Raises:
             OSError: a file is missing, or does not hold the weights of this CLIP.
         """
-        local = Path(clip).is_dir()
-        config = CLIPConfig.from_pretrained(clip, local_files_only=local)
-        tokenizer = CLIPTokenizer.from_pretrained(clip, local_files_only=local)
-        file = path if Path(path).is_file() else cached_file(path, PUBLISHED)
-        self._clip = CLIP(_network(config, file), tokenizer, batch_size, device)
+        config = CLIPConfig.from_pretrained(clip, local_files_only=weights.is_local(clip))
+        tokenizer = weights.load_tokenizer(CLIPTokenizer, clip)
+        file = weights.locate(path, PUBLISHED)
+        network = weights.network(CLIPModel, config, dict(renamed(weights.read(file))), file)
+        self._clip = CLIP(network, tokenizer, batch_size, device)
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """Score N pictures: float32 [N, 3, H, W] in [0, 1] to float32 [N] in [-1, 1], about .2 to .35."""
         return self._clip.similarities(images, [prompt.text for prompt in prompts])
 
 
-def _network(config: CLIPConfig, file: str) -> CLIPModel:
-    weights = dict(renamed(_read(file)))
-    try:
-        network, report = CLIPModel.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True)
-    except RuntimeError as error:
-        raise OSError(f"{file} holds a CLIP of other sizes than the configuration says: {error}") from error
-    if report["missing_keys"] or report["unexpected_keys"]:
-        raise OSError(
-            f"{file} is not the CLIP of the configuration: {sorted(report['missing_keys'])[:3]} are missing, "
-            f"{sorted(report['unexpected_keys'])[:3]} are not known"
-        )
-    return network
-
-
-def _read(file: str) -> Mapping[str, Tensor]:
-    """Weights in a file, without running what a pickle may hold."""
-    try:
-        content = load_state_dict(file)
-    except (pickle.UnpicklingError, ValueError, RuntimeError, EOFError) as error:
-        raise OSError(f"{file} cannot be read as weights: {error}; download it again") from error
-    return content.get("state_dict", content)  # published beside what the training had to say
-
-
-def renamed(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def renamed(published: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Weights of an OpenCLIP vision transformer and its text tower, float32, by transformers' names.
 
     A name that is not known comes out as it is.
     """
-    for name, weight in weights.items():
+    for name, weight in published.items():
         block = _BLOCK.fullmatch(name)
         if block:
             prefix = f"{_TOWERS[block['tower']]}.{block['number']}"

@@ -9,10 +9,14 @@ import torch
 
 from g2rpo_api.rewards import RewardSpec
 from g2rpo_trainer.errors import RewardError
+from g2rpo_trainer.rewards.aesthetic import Aesthetic
 from g2rpo_trainer.rewards.clip_score import CLIPScore
 from g2rpo_trainer.rewards.dddd_ocr import DdddOCR
 from g2rpo_trainer.rewards.hpsv2 import HPSv2
+from g2rpo_trainer.rewards.image_reward import ImageReward
+from g2rpo_trainer.rewards.jpeg import JPEG
 from g2rpo_trainer.rewards.paddle_ocr import PaddleOCR
+from g2rpo_trainer.rewards.pick_score import PickScore
 from g2rpo_trainer.rewards.protocol import Reward
 from g2rpo_trainer.rewards.scoring import WeightedReward
 
@@ -22,6 +26,12 @@ REWARDS: dict[str, Callable[[Any, int, torch.device], Reward]] = {
     "DdddOCR": lambda settings, batch_size, _: DdddOCR(settings.score, batch_size),
     "HPSv2": lambda settings, batch_size, device: HPSv2(settings.path, settings.clip, batch_size, device),
     "CLIPScore": lambda settings, batch_size, device: CLIPScore(settings.path, batch_size, device),
+    "PickScore": lambda settings, batch_size, device: PickScore(settings.path, settings.tokenizer, batch_size, device),
+    "ImageReward": lambda settings, batch_size, device: ImageReward(
+        settings.path, settings.tokenizer, batch_size, device
+    ),
+    "Aesthetic": lambda settings, batch_size, device: Aesthetic(settings.path, settings.clip, batch_size, device),
+    "JPEG": lambda settings, batch_size, device: JPEG(settings.score),
 }
 
 
