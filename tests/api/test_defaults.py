@@ -95,7 +95,13 @@ RESOLVED = {
                 "maxSequenceLength": 256,
                 "train": {"type": "LoRA", "lora": {"rank": 32, "alpha": 64.0, "targetModules": None}},
             },
-            "prompts": {"path": "prompts.txt", "perIteration": 1},
+            "prompts": {
+                "path": "prompts.txt",
+                "promptKey": "prompt",
+                "target": "Key",
+                "targetKey": "target",
+                "perIteration": 1,
+            },
             "sampling": {
                 "steps": 16,
                 "shift": 3.0,

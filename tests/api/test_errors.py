@@ -107,8 +107,8 @@ CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
         SpecProblem(
             f"{T}.prompts",
             '"builtin:numbers"',
-            "a mapping with the keys path, perIteration",
-            "write its keys below it, indented: path, perIteration",
+            "a mapping with the keys path, promptKey, target, targetKey, perIteration",
+            "write its keys below it, indented: path, promptKey, target, targetKey, perIteration",
         ),
     ),
     "null for a required value": (

@@ -1,12 +1,12 @@
 """Which prompts are trained on, and which are drawn and scored to see how training goes.
 
-Who calls this: `training.py`.
+Who calls this: `training.py`; the trainer's reader of prompt files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,16 +14,23 @@ from g2rpo_api.base import MAX_INT32, WHOLE, Items, Model, Positive, Text
 from g2rpo_api.rules import Fault, Rule
 
 BUILTIN_PROMPTS = ("builtin:numbers", "builtin:numbers-heldout")
-PROMPT_SUFFIXES = (".txt", ".jsonl")
+PROMPT_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", "/")
+"""What a prompt file, or a folder, ends in."""
+PROMPT_FILES = (
+    "a file that ends in .txt, .jsonl, .json or .parquet, a folder whose name ends in /, "
+    f"or {' or '.join(BUILTIN_PROMPTS)}"
+)
+Target = Literal["Key", "Quoted"]
 Steps = Annotated[int, Field(ge=2, le=MAX_INT32), WHOLE]
+
+_RENAME = "rename the file by what is in it, or name one that is shipped"
 
 
 def _prompt_file_rule(key: str) -> Rule:
     suffixes = "".join(f" || self.{key}.endsWith('{suffix}')" for suffix in PROMPT_SUFFIXES)
     return Rule(
         f"!has(self.{key}) || self.{key} in {list(BUILTIN_PROMPTS)}{suffixes}",
-        f"must end in {' or '.join(PROMPT_SUFFIXES)}, or be {' or '.join(BUILTIN_PROMPTS)}; rename the file by what is "
-        "in it, or name one that is shipped",
+        f"must be {PROMPT_FILES}; {_RENAME}",
         f".{key}",
     )
 
@@ -31,16 +38,24 @@ def _prompt_file_rule(key: str) -> Rule:
 def _prompt_file_faults(at: str, path: str | None) -> Iterator[Fault]:
     """Kinds of prompt files are told by their suffix."""
     if path is not None and path not in BUILTIN_PROMPTS and not path.endswith(PROMPT_SUFFIXES):
-        allowed = f"a file that ends in {' or '.join(PROMPT_SUFFIXES)}, or {' or '.join(BUILTIN_PROMPTS)}"
-        yield Fault((at,), path, allowed, "rename the file by what is in it, or name one that is shipped")
+        yield Fault((at,), path, PROMPT_FILES, _RENAME)
 
 
 class PromptsSpec(Model):
     """The prompts that are trained on."""
 
     path: Text
-    """A .txt file (one prompt per line), a .jsonl file (objects with `prompt` and further keys that rewards
-    read, such as `target` for OCR), or `builtin:numbers` / `builtin:numbers-heldout`."""
+    """A .txt file (a prompt in each line), a .jsonl or .json file (an object in each line, or a list of objects or
+    texts), a .parquet file, a folder of such or one that Hugging Face's `datasets` saved (its name then ends in /),
+    or `builtin:numbers` / `builtin:numbers-heldout`. What an object or row holds beside the prompt is handed to the
+    rewards."""
+    prompt_key: Text = "prompt"
+    """Key of an object, or column, that holds the prompt."""
+    target: Target = "Key"
+    """Where rewards that read text find the one that a picture should show. `Key`: under targetKey. `Quoted`: what
+    stands between the prompt's first two double quotes."""
+    target_key: Text = "target"
+    """Key of an object, or column, that holds the text; it need not be there."""
     per_iteration: Positive = 1
     """Prompts, hence groups, per iteration over all ranks; a multiple of workers.nodes x
     workers.processesPerNode. More make each update less noisy and each iteration longer."""

@@ -38,8 +38,8 @@ TEXTS: Mapping[str, tuple[Any, ...]] = {
 """Texts of a kind, by the words for it; a new kind wants a line here."""
 PATHS = {
     ("training", "model", "path"): ("builtin:miniature", "org/model", "./sd3"),
-    ("training", "prompts", "path"): ("builtin:numbers", "a.txt", "/data/ü b.jsonl"),
-    ("training", "evaluation", "promptsPath"): ("builtin:numbers-heldout", "b.txt"),
+    ("training", "prompts", "path"): ("builtin:numbers", "a.txt", "/data/ü b.jsonl", "/data/set/"),
+    ("training", "evaluation", "promptsPath"): ("builtin:numbers-heldout", "b.txt", "b.json", "b.parquet"),
 }
 SOURCES: dict[str, Data] = {
     "persistentVolumeClaim": {"claimName": "data"},

@@ -33,7 +33,8 @@ from g2rpo_trainer.loop import Algorithm, Plan, Run
 from g2rpo_trainer.models.loading import compute_precision, load_family
 from g2rpo_trainer.models.protocol import Family, Forward
 from g2rpo_trainer.policy import Model, TextCache
-from g2rpo_trainer.prompts import iteration_batch, load_prompts
+from g2rpo_trainer.prompt_files import load_prompts
+from g2rpo_trainer.prompts import iteration_batch
 from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.resources import resolve
@@ -86,7 +87,7 @@ def build(
     state = _resume(training, world, engine, store)
     records = world.gather(folder.take_up(state.iteration) if world.rank == 0 else [])[0]
     scorer, stopwatch = _scorer(training, family, tuple(r for r in rewards if r.role == "Train"))
-    prompts = load_prompts(Path(resolve(training.prompts.path)), "spec.training.prompts.path")
+    prompts = load_prompts(Path(resolve(training.prompts.path)), training.prompts, "spec.training.prompts.path")
     evaluator = _evaluator(training, model, rewards, prompts, world)
     publisher.resume(records, [probe.text for probe in evaluator.probes], state.iteration)
     run = Run(
@@ -242,7 +243,7 @@ def _evaluator(
     sets = [EvaluationSet("eval", prompts[: spec.max_prompts])]
     if spec.prompts_path is not None:
         key = "spec.training.evaluation.promptsPath"
-        unseen = load_prompts(Path(resolve(spec.prompts_path)), key)
+        unseen = load_prompts(Path(resolve(spec.prompts_path)), training.prompts, key)
         sets.append(EvaluationSet("unseen", unseen[: spec.max_prompts]))
     scorer, _ = _scorer(training, model.family, rewards)
     return Evaluator(

@@ -13,6 +13,7 @@ from pathlib import Path
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.prompts import PROMPT_FILES
 from g2rpo_api.training import SamplingSpec, TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
@@ -182,9 +183,9 @@ def _refuse_missing_prompts(training: TrainingSpec) -> None:
         "spec.training.evaluation.promptsPath": training.evaluation.prompts_path,
     }
     missing = [
-        f"{key}: there is no file {path}; give the path of a .txt or .jsonl file"
+        f"{key}: there is no file {path}; give {PROMPT_FILES}"
         for key, path in named.items()
-        if path is not None and not Path(resolve(path)).is_file()
+        if path is not None and not Path(resolve(path)).exists()
     ]
     if missing:
         raise DataError("\n".join(missing))
