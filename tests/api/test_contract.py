@@ -42,6 +42,7 @@ def test_the_run_folder() -> None:
         "RUN_CURVE_SVG": "curve.svg",
         "RUN_SAMPLES": "samples",
         "RUN_CHECKPOINTS": "checkpoints",
+        "RUN_TEXTS": "texts",
         "RUN_EXPORT": "export",
         "RUN_REPORT": "report.html",
         "RUN_LOG": "log.jsonl",

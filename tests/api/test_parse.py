@@ -15,19 +15,16 @@ from hypothesis import strategies as st
 from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings, NoiseSpec, WindowSpec
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob, JobSpec, Metadata, WorkersSpec
+from g2rpo_api.model import LoRASettings, ModelSpec, SamplingSpec, TrainSpec
 from g2rpo_api.parse import dump_job, load_job, parse_job
 from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
 from g2rpo_api.rewards import CLIPScoreSettings, DdddOCRSettings, HPSv2Settings, PaddleOCRSettings, RewardSpec
 from g2rpo_api.training import (
     CheckpointSpec,
     DeepSpeedSpec,
-    LoRASettings,
-    ModelSpec,
     OptimizerSpec,
     SafetySpec,
-    SamplingSpec,
     TrainingSpec,
-    TrainSpec,
 )
 
 positive = st.integers(1, 10**6)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.base import Model, Union, camel
 from g2rpo_api.errors import SpecProblem
+from g2rpo_api.model import TrainSpec
 from g2rpo_api.rewards import (
     AestheticSettings,
     CLIPScoreSettings,
@@ -22,7 +23,6 @@ from g2rpo_api.rewards import (
     PickScoreSettings,
     RewardSpec,
 )
-from g2rpo_api.model import TrainSpec
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
 UNIONS = [AlgorithmSpec, TrainSpec, RewardSpec]

@@ -12,9 +12,9 @@ import yaml
 
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings, NoiseSpec
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.model import BUILTIN_MODELS
 from g2rpo_api.parse import dump_job, load_job, parse_job
 from g2rpo_api.prompts import BUILTIN_PROMPTS
-from g2rpo_api.training import BUILTIN_MODELS
 from g2rpo_trainer.models.facts import rows_per_velocity
 from g2rpo_trainer.planning.footprint import footprint
 from g2rpo_trainer.planning.model_files import ModelFiles

@@ -3,33 +3,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from g2rpo_trainer.models.protocol import Conditioning, Forward
-from g2rpo_trainer.policy import Model, TextCache
+from g2rpo_trainer.models.protocol import Conditioning, Forward, Usage
+from g2rpo_trainer.policy import Model
 from g2rpo_trainer.timing import Counter
 
 
 class Toy:
     """A family whose velocity tells what it was given: x + timestep + the prompt's number."""
 
+    pipeline = None
     transformer = nn.Identity()
     lora_targets = ()
 
     def __init__(self, rows_per_call: int = 1) -> None:
         self.rows_per_call = rows_per_call
-        self.encoded: list[list[str]] = []
         self.batches: list[int] = []
 
-    def encode(self, texts: Sequence[str]) -> Conditioning:
-        self.encoded.append(list(texts))
+    @staticmethod
+    def encode(encoders: Any, texts: Sequence[str], usage: Usage) -> Conditioning:
         return {"number": torch.tensor([float(text) for text in texts])}
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         return (1,)
+
+    def own_shift(self, height: int, width: int) -> float:
+        return 1.0
 
     def velocity(self, forward: Forward, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         self.batches.append(len(x))
@@ -42,6 +46,15 @@ class Toy:
         raise AssertionError
 
 
+class Texts:
+    """Texts are numbers."""
+
+    device = torch.device("cpu")
+
+    def conditioning(self, texts: Sequence[str]) -> Conditioning:
+        return Toy.encode(None, texts, Usage(1.0, 1))
+
+
 def model(toy: Toy, max_batch: int = 4, truncate: bool = False) -> Model:
     return Model(
         family=toy,
@@ -51,7 +64,7 @@ def model(toy: Toy, max_batch: int = 4, truncate: bool = False) -> Model:
         max_batch=max_batch,
         truncate_timestep=truncate,
         reference=lambda: nullcontext(toy.transformer),
-        texts=TextCache(toy),
+        texts=Texts(),
         counter=Counter(),
     )
 
@@ -93,11 +106,3 @@ def test_a_truncated_timestep_is_whole() -> None:
     exact, cut = (model(Toy(), truncate=t).on(["0"]).velocity(X[:1], sigma, PROMPT[:1]) for t in (False, True))
     assert exact.item() == pytest.approx(954.5, abs=1e-3)
     assert cut.item() == 954.0
-
-
-def test_a_text_is_encoded_once_in_a_run_and_alone() -> None:
-    toy = Toy()
-    built = model(toy)
-    built.on(["1", "2", "1"])
-    built.on(["2", "3"])
-    assert toy.encoded == [["1"], ["2"], ["3"]]

@@ -56,6 +56,7 @@ WHOLE = BeforeValidator(whole)
 """Last annotation of every integer."""
 Count = Annotated[int, Field(ge=0, le=MAX_INT32), WHOLE]
 Positive = Annotated[int, Field(ge=1, le=MAX_INT32), WHOLE]
+Seed = Annotated[int, Field(ge=0, le=MAX_INT64), WHOLE]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]

@@ -9,12 +9,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from g2rpo_api.base import Count, Items, Model, NonNegativeFloat
+from g2rpo_api.base import Count, Items, Model, NonNegativeFloat, Seed
 from g2rpo_api.progress import MAX_CURVE_POINTS, CurvePoint, RewardReport, RunPhase
 from g2rpo_api.reasons import Cause as Cause
 from g2rpo_api.reasons import Reason as Reason
 from g2rpo_api.rewards import MAX_REWARDS
-from g2rpo_api.training import Seed
 
 Phase = Literal[
     "Pending",

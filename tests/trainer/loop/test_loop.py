@@ -19,6 +19,7 @@ from g2rpo_trainer.checkpoint import verified_manifest
 from g2rpo_trainer.errors import DataError, DivergedError, RewardError
 from g2rpo_trainer.loop import Algorithm, Run, train
 from g2rpo_trainer.models.sd3 import SD3
+from g2rpo_trainer.models.source import Source
 from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience, Loss, Prompt, PromptBatch
 from g2rpo_trainer.reporting.grids import read_grid
@@ -27,7 +28,7 @@ from g2rpo_trainer.rewards.scoring import Scorer
 
 MakeJob = Callable[..., G2RPOJob]
 OpenRun = Callable[..., Built]
-DIFFERS_BY_NATURE = {"time", "seconds", "step_seconds", "attempt"}
+DIFFERS_BY_NATURE = {"time", "seconds", "step_seconds", "spent", "attempt"}
 
 
 def diary(folder: Path) -> list[dict[str, Any]]:
@@ -321,13 +322,29 @@ def test_the_pictures_of_the_probes_are_in_the_folder_and_change_with_training(
     assert before[0].picture.tobytes() != after[0].picture.tobytes()
 
 
-def test_text_is_encoded_once_in_a_run(job: MakeJob, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[str] = []
-    encode = SD3.encode
-    monkeypatch.setattr(SD3, "encode", lambda self, texts: encoded.extend(texts) or encode(self, texts))
-    built = open_run(job())
-    train(built.run, built.state)
-    assert len(encoded) == len(set(encoded)) == 5
+def test_text_is_encoded_once_for_all_attempts_and_before_the_model_is_loaded(
+    job: MakeJob, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    happened: list[str] = []
+    encode, load = SD3.encode, Source.load
+    monkeypatch.setattr(SD3, "encode", lambda pipe, texts, asked: happened.extend(texts) or encode(pipe, texts, asked))
+    monkeypatch.setattr(Source, "load", lambda self: happened.append("model") or load(self))
+    first = open_run(job({"iterations": 3}))
+    train(first.run, first.state)
+    assert sorted(happened[:5]) == [f"the number {i} {i}" for i in range(5)]
+    assert happened[5:] == ["model"]
+    second = open_run(job({"iterations": 4}))
+    train(second.run, second.state)
+    assert happened[5:] == ["model", "model"]
+    assert len(list((folder / "texts").rglob("*.safetensors"))) == 5
+
+
+def test_encoded_texts_can_be_kept_where_other_jobs_find_them(
+    job: MakeJob, open_run: OpenRun, folder: Path, tmp_path: Path
+) -> None:
+    open_run(job({"model.textCache": str(tmp_path / "shared")}))
+    assert len(list((tmp_path / "shared").rglob("*.safetensors"))) == 5
+    assert not (folder / "texts").exists()
 
 
 def test_the_log_says_where_an_attempt_began_what_it_saved_and_how_it_was_judged(

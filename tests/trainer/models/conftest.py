@@ -15,11 +15,10 @@ from torch import Tensor
 from g2rpo_trainer.flow.schedule import shifted_grid
 from g2rpo_trainer.flow.solver import trajectory
 from g2rpo_trainer.miniature.recipe import MODEL_FOLDER
-from g2rpo_trainer.models.flux1 import Flux1
-from g2rpo_trainer.models.parts import FLOAT32, Precision
-from g2rpo_trainer.models.protocol import Family, Forward
-from g2rpo_trainer.models.sd3 import SD3
-from g2rpo_trainer.policy import Model, TextCache
+from g2rpo_trainer.models.loading import FAMILIES
+from g2rpo_trainer.models.protocol import NEVER, Conditioning, Family, Forward, Usage
+from g2rpo_trainer.models.source import FLOAT32, Precision, Source
+from g2rpo_trainer.policy import BoundPolicy, Model
 from g2rpo_trainer.timing import Counter
 
 PROMPTS = ("the number 4 7", "the number 0 3")
@@ -32,17 +31,32 @@ CPU = torch.device("cpu")
 class Case:
     """A family on a model in a folder, and how diffusers is asked for the same."""
 
-    kind: type[SD3] | type[Flux1]
+    family: str
     folder: Path
     guidance: float
     size: tuple[int, int]
     """Height and width that it draws, in pixels."""
     multiple: int
 
+    @property
+    def usage(self) -> Usage:
+        """Without tiling."""
+        return Usage(self.guidance, TOKENS, NEVER)
+
+    def source(self, precision: Precision = FLOAT32) -> Source:
+        """The folder as the trainer finds it."""
+        return Source.find(FAMILIES[self.family][1], str(self.folder), CPU, precision)
+
     def load(self, precision: Precision = FLOAT32) -> Any:
         """The family."""
         torch.set_num_threads(1)
-        return self.kind.load(str(self.folder), CPU, self.guidance, TOKENS, precision)
+        return FAMILIES[self.family][0](self.source(precision).load(), self.usage)
+
+    def encoded(self, texts: Sequence[str] = PROMPTS, precision: Precision = FLOAT32) -> Conditioning:
+        """Rows of texts, each encoded alone as the trainer does."""
+        with self.source(precision).text_encoders() as encoders:
+            rows = [FAMILIES[self.family][0].encode(encoders, [text], self.usage) for text in texts]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def stock(self) -> Any:
         """The pipeline without our code."""
@@ -59,7 +73,7 @@ class Case:
     def theirs(self, pipeline: Any, z: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Pictures as diffusers draws them; the pipeline's scheduler shifts the grid."""
         height, width = size or self.size
-        packed = pipeline._pack_latents(z, *z.shape) if self.kind is Flux1 else z
+        packed = pipeline._pack_latents(z, *z.shape) if self.family == "Flux1" else z
         return pipeline(
             list(PROMPTS),
             height=height,
@@ -72,9 +86,9 @@ class Case:
         ).images.float()
 
 
-def model_of(family: Family, z: Tensor, forward: Forward | None = None) -> Model:
+def policy_of(family: Family, z: Tensor, conditioning: Conditioning, forward: Forward | None = None) -> BoundPolicy:
     """A family as the trainer uses it."""
-    return Model(
+    model = Model(
         family=family,
         forward=forward or family.transformer,
         device=CPU,
@@ -82,15 +96,18 @@ def model_of(family: Family, z: Tensor, forward: Forward | None = None) -> Model
         max_batch=2,
         truncate_timestep=False,
         reference=lambda: pytest.fail("no reference is asked for"),
-        texts=TextCache(family),
+        texts=pytest.fail,
         counter=Counter(),
     )
+    return BoundPolicy(model, conditioning)
 
 
 @torch.no_grad()
-def drawn(family: Family, z: Tensor, shift: float, forward: Forward | None = None) -> Tensor:
+def drawn(
+    family: Family, z: Tensor, conditioning: Conditioning, shift: float, forward: Forward | None = None
+) -> Tensor:
     """Pictures as the trainer draws them."""
-    policy = model_of(family, z, forward).on(PROMPTS)
+    policy = policy_of(family, z, conditioning, forward)
     return family.decode(trajectory(policy.velocity, shifted_grid(STEPS, shift), z, torch.arange(len(PROMPTS))).end)
 
 
@@ -98,10 +115,10 @@ def drawn(family: Family, z: Tensor, shift: float, forward: Forward | None = Non
 def cases(flux_folders: Mapping[str, Path]) -> Mapping[str, Case]:
     """A case per family and way of guidance, by name."""
     return {
-        "SD3": Case(SD3, MODEL_FOLDER, 1.0, (16, 32), 4),
-        "SD3 guided": Case(SD3, MODEL_FOLDER, 2.5, (16, 32), 4),
-        "FLUX.1-dev": Case(Flux1, flux_folders["dev"], 3.5, (24, 16), 4),
-        "FLUX.1-schnell": Case(Flux1, flux_folders["schnell"], 1.0, (24, 16), 4),
+        "SD3": Case("SD3", MODEL_FOLDER, 1.0, (16, 32), 4),
+        "SD3 guided": Case("SD3", MODEL_FOLDER, 2.5, (16, 32), 4),
+        "FLUX.1-dev": Case("Flux1", flux_folders["dev"], 3.5, (24, 16), 4),
+        "FLUX.1-schnell": Case("Flux1", flux_folders["schnell"], 1.0, (24, 16), 4),
     }
 
 

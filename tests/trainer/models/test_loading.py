@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
-from g2rpo_trainer.models.loading import load_family
-from g2rpo_trainer.models.parts import Precision
+from g2rpo_trainer.models.loading import find_source
+from g2rpo_trainer.models.loading import load_family as load_from
+from g2rpo_trainer.models.source import Precision
 
 CPU = torch.device("cpu")
 FAMILIES = {"SD3": "SD3", "SD3 guided": "SD3", "FLUX.1-dev": "Flux1", "FLUX.1-schnell": "Flux1"}
@@ -32,12 +33,16 @@ def training(case: Any, family: str, train: dict[str, Any], **model: Any) -> Tra
     )
 
 
+def load_family(spec: TrainingSpec, device: torch.device) -> Any:
+    return load_from(spec, find_source(spec.model, device))
+
+
 def dtypes(weights: Any) -> set[torch.dtype]:
     return {weight.dtype for weight in weights}
 
 
 def frozen_parts(family: Any) -> list[nn.Module]:
-    parts = family._pipeline.components.items()
+    parts = family.pipeline.components.items()
     return [part for name, part in parts if isinstance(part, nn.Module) and name != "transformer"]
 
 
@@ -83,7 +88,7 @@ def test_pictures_in_16_bits_are_nearly_those_in_32(
         with torch.autocast("cpu", torch.bfloat16):
             return family.transformer(**inputs)
 
-    near, exact = draw(family, z, 3.0, forward), draw(case.load(), z, 3.0)
+    near, exact = draw(family, z, case.encoded(), 3.0, forward), draw(case.load(), z, case.encoded(), 3.0)
     assert near.dtype == torch.float32
     assert not torch.equal(near, exact)
     assert (near - exact).abs().mean() < 0.01

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ def test_guidance_doubles_the_rows(cases: Mapping[str, Any]) -> None:
     assert (cases["SD3"].load().rows_per_call, cases["SD3 guided"].load().rows_per_call) == (1, 2)
 
 
-def test_guidance_is_the_extrapolation_from_the_empty_prompt(cases: Mapping[str, Any], prompts: Sequence[str]) -> None:
+def test_guidance_is_the_extrapolation_from_the_empty_prompt(cases: Mapping[str, Any]) -> None:
     case = cases["SD3 guided"]
     guided, plain = case.load(), cases["SD3"].load()
     x, t = case.latents(), torch.tensor([700.0, 300.0])
     with torch.no_grad():
-        conditional = plain.velocity(plain.transformer, x, t, plain.encode(prompts))
-        empty = plain.velocity(plain.transformer, x, t, plain.encode(["", ""]))
-        v = guided.velocity(guided.transformer, x, t, guided.encode(prompts))
+        conditional = plain.velocity(plain.transformer, x, t, cases["SD3"].encoded())
+        empty = plain.velocity(plain.transformer, x, t, cases["SD3"].encoded(["", ""]))
+        v = guided.velocity(guided.transformer, x, t, case.encoded())
     assert torch.allclose(v, empty + case.guidance * (conditional - empty), atol=1e-4)
 
 

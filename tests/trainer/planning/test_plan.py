@@ -18,8 +18,9 @@ from torch import Tensor
 from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings, NoiseSpec, WindowSpec
 from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.model import Family
 from g2rpo_api.parse import parse_job
-from g2rpo_api.training import Family, TrainingSpec
+from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
 from g2rpo_trainer.algorithms.surrogate import UpdateSettings

@@ -30,11 +30,11 @@ from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.evaluation import EvaluationSet, Evaluator
 from g2rpo_trainer.flow.schedule import Grid, shifted_grid
 from g2rpo_trainer.loop import Algorithm, Plan, Run
-from g2rpo_trainer.models.loading import compute_precision, load_family
+from g2rpo_trainer.models.loading import compute_precision, find_source, load_family
 from g2rpo_trainer.models.protocol import Family, Forward
-from g2rpo_trainer.policy import Model, TextCache
+from g2rpo_trainer.policy import Model
 from g2rpo_trainer.prompt_files import load_prompts
-from g2rpo_trainer.prompts import iteration_batch
+from g2rpo_trainer.prompts import iteration_batch, met_prompts
 from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.resources import resolve
@@ -42,6 +42,7 @@ from g2rpo_trainer.rewards.registry import build_reward
 from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.summary import Constants
+from g2rpo_trainer.texts import TextCache, text_cache
 from g2rpo_trainer.timing import Counter, Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -79,21 +80,25 @@ def build(
     """
     training = job.spec.training
     _refuse_uneven_ranks(training, world.size)
-    family = load_family(training, world.device)
+    prompts = load_prompts(Path(resolve(training.prompts.path)), training.prompts, "spec.training.prompts.path")
+    sets = evaluation_sets(training, prompts)
+    source = find_source(training.model, world.device)
+    texts = text_cache(training, source, Path(training.model.text_cache or folder.texts))
+    _encode(texts, _texts(training, prompts, sets), world)
+    family = load_family(training, source)
     engine = Engine(family.transformer, _optimizer_settings(training), world, compute_precision(training.model))
-    model = _model(training, family, engine.forward, world.device)
+    model = _model(training, family, engine.forward, texts)
     rewards = tuple(build_reward(spec, world.device) for spec in training.rewards)
     store = CheckpointStore(folder.checkpoints, training.checkpoint.keep_last, world.rank == 0, world.barrier)
     state = _resume(training, world, engine, store)
     records = world.gather(folder.take_up(state.iteration) if world.rank == 0 else [])[0]
     scorer, stopwatch = _scorer(training, family, tuple(r for r in rewards if r.role == "Train"))
-    prompts = load_prompts(Path(resolve(training.prompts.path)), training.prompts, "spec.training.prompts.path")
-    evaluator = _evaluator(training, model, rewards, prompts, world)
+    evaluator = _evaluator(training, model, rewards, (sets, probes(training, prompts)), world)
     publisher.resume(records, [probe.text for probe in evaluator.probes], state.iteration)
     run = Run(
         world=world,
         model=model,
-        algorithm=build_algorithm(training, sampling_grid(training)),
+        algorithm=build_algorithm(training, sampling_grid(training, family)),
         engine=engine,
         scorer=scorer,
         evaluator=evaluator,
@@ -117,9 +122,27 @@ def build(
     return Built(run, state, family)
 
 
-def sampling_grid(training: TrainingSpec) -> Grid:
-    """The grid of rollouts."""
-    return shifted_grid(training.sampling.steps, training.sampling.shift)
+def sampling_grid(training: TrainingSpec, family: Family, steps: int | None = None) -> Grid:
+    """The grid of rollouts, or one of another number of steps."""
+    sampling = training.sampling
+    own = sampling.shift_rule == "Model"
+    shift = family.own_shift(sampling.height, sampling.width) if own else sampling.shift
+    return shifted_grid(steps or sampling.steps, shift)
+
+
+def _texts(training: TrainingSpec, prompts: tuple[Prompt, ...], sets: tuple[EvaluationSet, ...]) -> list[str]:
+    """Every text that the run meets, once, the same list on every rank."""
+    met = met_prompts(prompts, training.seed, training.iterations, training.prompts.per_iteration)
+    evaluated = [prompt for group in sets for prompt in group.prompts]
+    return list(dict.fromkeys(prompt.text for prompt in (*met, *evaluated, *probes(training, prompts))))
+
+
+def _encode(texts: TextCache, wanted: list[str], world: World) -> None:
+    """Each rank its share; then, where machines have disks of their own, what others wrote elsewhere."""
+    encoded = texts.fill(wanted[world.rank :: world.size])
+    world.barrier()
+    encoded += texts.fill(wanted)
+    logger.info("of %d prompts %d were encoded on rank %d", len(wanted), encoded, world.rank)
 
 
 def build_algorithm(training: TrainingSpec, grid: Grid) -> Algorithm:
@@ -194,7 +217,7 @@ def _optimizer_settings(training: TrainingSpec) -> OptimizerSettings:
     )
 
 
-def _model(training: TrainingSpec, family: Family, forward: Forward, device: torch.device) -> Model:
+def _model(training: TrainingSpec, family: Family, forward: Forward, texts: TextCache) -> Model:
     sampling = training.sampling
     try:
         shape = family.latent_shape(sampling.height, sampling.width)
@@ -203,12 +226,12 @@ def _model(training: TrainingSpec, family: Family, forward: Forward, device: tor
     return Model(
         family=family,
         forward=forward,
-        device=device,
+        device=texts.device,
         latent_shape=shape,
         max_batch=sampling.max_batch,
         truncate_timestep=sampling.truncate_timestep,
         reference=_untrained(family, forward),
-        texts=TextCache(family),
+        texts=texts,
         counter=Counter(),
     )
 
@@ -236,27 +259,37 @@ def _evaluator(
     training: TrainingSpec,
     model: Model,
     rewards: tuple[WeightedReward, ...],
-    prompts: tuple[Prompt, ...],
+    drawn: tuple[tuple[EvaluationSet, ...], tuple[Prompt, ...]],
     world: World,
 ) -> Evaluator:
-    spec = training.evaluation
-    sets = [EvaluationSet("eval", prompts[: spec.max_prompts])]
-    if spec.prompts_path is not None:
-        key = "spec.training.evaluation.promptsPath"
-        unseen = load_prompts(Path(resolve(spec.prompts_path)), training.prompts, key)
-        sets.append(EvaluationSet("unseen", unseen[: spec.max_prompts]))
+    """`drawn`: what is scored, and what is only looked at."""
     scorer, _ = _scorer(training, model.family, rewards)
     return Evaluator(
         model=model,
-        grid=shifted_grid(spec.steps or training.sampling.steps, training.sampling.shift),
+        grid=sampling_grid(training, model.family, training.evaluation.steps),
         seed=training.seed,
         scorer=scorer,
-        sets=tuple(sets),
-        probes=probes(training, prompts),
+        sets=drawn[0],
+        probes=drawn[1],
         rank=world.rank,
         world_size=world.size,
         gather=world.gather,
     )
+
+
+def evaluation_sets(training: TrainingSpec, prompts: tuple[Prompt, ...]) -> tuple[EvaluationSet, ...]:
+    """The first training prompts, and those of the held-out file if the job names one.
+
+    Raises:
+        DataError: the held-out file is missing or damaged.
+    """
+    spec = training.evaluation
+    seen = EvaluationSet("eval", prompts[: spec.max_prompts])
+    if spec.prompts_path is None:
+        return (seen,)
+    key = "spec.training.evaluation.promptsPath"
+    unseen = load_prompts(Path(resolve(spec.prompts_path)), training.prompts, key)
+    return (seen, EvaluationSet("unseen", unseen[: spec.max_prompts]))
 
 
 def probes(training: TrainingSpec, prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:

@@ -1,7 +1,7 @@
 """The model as a policy: velocities for rows, bound to the prompts they belong to.
 
 Who calls this: the loop binds the prompts of an iteration (or an evaluation) and hands the result to
-the algorithm. Batching, text caching and counting of model calls live here; mathematics does not.
+the algorithm. Batching and counting of model calls live here; mathematics does not.
 """
 
 from __future__ import annotations
@@ -14,31 +14,11 @@ import torch
 from torch import Tensor
 
 from g2rpo_trainer.models.protocol import Conditioning, Family, Forward
+from g2rpo_trainer.texts import TextCache
 from g2rpo_trainer.timing import Counter
 
 TIMESTEPS = 1000
 """Flow models of diffusers are conditioned on 1000 sigma."""
-
-
-class TextCache:
-    """Encodes each prompt once in a run."""
-
-    def __init__(self, family: Family) -> None:
-        """Start empty."""
-        self._family = family
-        self._rows: dict[str, dict[str, Tensor]] = {}
-
-    def conditioning(self, texts: Sequence[str]) -> Conditioning:
-        """Rows of these prompts, encoding those that were never asked for.
-
-        They are encoded one by one: in a batch the rounding of a row depends on its neighbours, and a
-        resumed run has other neighbours.
-        """
-        for text in texts:
-            if text not in self._rows:
-                self._rows[text] = {name: rows[0] for name, rows in self._family.encode([text]).items()}
-        names = self._rows[texts[0]]
-        return {name: torch.stack([self._rows[text][name] for text in texts]) for name in names}
 
 
 @dataclass(frozen=True)

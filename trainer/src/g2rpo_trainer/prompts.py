@@ -32,5 +32,13 @@ def iteration_batch(
     return PromptBatch(iteration, tuple(slots), chosen)
 
 
+def met_prompts(prompts: Sequence[Prompt], seed: int, iterations: int, per_iteration: int) -> tuple[Prompt, ...]:
+    """The prompts that `iteration_batch` takes in iterations 1 to `iterations`, over all ranks."""
+    count = iterations * per_iteration
+    if count >= len(prompts):
+        return tuple(prompts)
+    return tuple(prompts[i] for i in _order(seed, 0, len(prompts))[:count])
+
+
 def _order(seed: int, epoch: int, count: int) -> list[int]:
     return [int(i) for i in noise.generator(seed, noise.PROMPT_ORDER, epoch).permutation(count)]

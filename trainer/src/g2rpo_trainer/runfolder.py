@@ -48,6 +48,11 @@ class RunFolder:
         """Checkpoints of all attempts."""
         return self.path / contract.RUN_CHECKPOINTS
 
+    @property
+    def texts(self) -> Path:
+        """Encoded prompts of all attempts."""
+        return self.path / contract.RUN_TEXTS
+
     def make(self) -> None:
         """Create the folders that are missing; every machine may have a disk of its own.
 

@@ -42,9 +42,12 @@ def _message(path: Path, error: OSError) -> str:
     return f"{path} cannot be written: {error.strerror}; make it writable for this user or choose another with --runs"
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` so that readers see the old file or the new one, also after a power cut."""
-    partial = path.with_name(f".{path.name}.partial")
+def replace_file(path: Path, content: bytes, writer: str = "partial") -> None:
+    """Write `content` so that readers see the old file or the new one, also after a power cut.
+
+    Where several processes may write the same file, each gives a `writer` of its own.
+    """
+    partial = path.with_name(f".{path.name}.{writer}")
     with partial.open("wb") as file:
         file.write(content)
         sync(file.fileno())

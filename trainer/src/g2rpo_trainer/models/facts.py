@@ -5,7 +5,7 @@ Who calls this: the families, and planning.
 
 from __future__ import annotations
 
-from g2rpo_api.training import Family
+from g2rpo_api.model import Family
 
 _BOTH_STREAMS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 """The attention projections of blocks that keep pictures and text apart."""
@@ -15,6 +15,12 @@ PIPELINES: dict[Family, str] = {"SD3": "StableDiffusion3Pipeline", "Flux1": "Flu
 """What diffusers calls them, in model_index.json."""
 EMBEDDED_GUIDANCE: frozenset[Family] = frozenset({"Flux1"})
 """Families whose guidance is an input of the transformer, learnt by distillation."""
+
+NO_GUIDANCE_INPUT = (
+    "spec.training.sampling.guidanceScale is {:g}, but the model (as FLUX.1-schnell) has no input for guidance; set "
+    "it to 1"
+)
+"""What is wrong with a guidance scale that the transformer cannot be told."""
 
 
 def rows_per_velocity(family: Family, guidance_scale: float) -> int:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import FluxPipeline
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from g2rpo_trainer.errors import DataError
-from g2rpo_trainer.models.facts import LORA_TARGETS, rows_per_velocity
-from g2rpo_trainer.models.parts import FLOAT32, Precision, decode, freeze, load_pipeline, save_adapters
-from g2rpo_trainer.models.protocol import Conditioning, Forward
+from g2rpo_trainer.models.facts import LORA_TARGETS, NO_GUIDANCE_INPUT, rows_per_velocity
+from g2rpo_trainer.models.parts import decode, latent_size, save_adapters
+from g2rpo_trainer.models.protocol import Conditioning, Forward, Usage
+from g2rpo_trainer.models.shift import scheduler_shift
 
 PATCH = 2
 """Latent elements along a token's side."""
@@ -31,78 +32,54 @@ class Flux1:
 
     lora_targets: Sequence[str] = LORA_TARGETS["Flux1"]
 
-    def __init__(self, pipeline: FluxPipeline, guidance_scale: float, max_sequence_length: int) -> None:
-        """Take over a pipeline.
-
-        Args:
-            pipeline: on the device where it shall work.
-            guidance_scale: what the transformer is told; 1 where it has no such input.
-            max_sequence_length: T5 tokens of a prompt.
+    def __init__(self, pipeline: Any, usage: Usage) -> None:
+        """Take over a FluxPipeline.
 
         Raises:
             DataError: a guidance that the transformer cannot be told.
         """
-        self._pipeline = pipeline
-        self._guidance_scale = guidance_scale
-        self._max_sequence_length = max_sequence_length
-        if guidance_scale != 1 and not pipeline.transformer.config.guidance_embeds:
-            raise DataError(
-                f"spec.training.sampling.guidanceScale is {guidance_scale:g}, but the model (as FLUX.1-schnell) has no "
-                "input for guidance; set it to 1"
-            )
-        freeze(pipeline)
-
-    @classmethod
-    def load(
-        cls,
-        path: str,
-        device: torch.device,
-        guidance_scale: float,
-        max_sequence_length: int,
-        precision: Precision = FLOAT32,
-    ) -> Flux1:
-        """Load a hub id or a folder in diffusers' layout; a folder needs no network.
-
-        Raises:
-            OSError, ValueError: what diffusers says of a missing or damaged part.
-            DataError: a guidance that the transformer cannot be told.
-        """
-        return cls(load_pipeline(FluxPipeline, path, device, precision), guidance_scale, max_sequence_length)
+        self.pipeline = pipeline
+        self._usage = usage
+        if usage.guidance_scale != 1 and not pipeline.transformer.config.guidance_embeds:
+            raise DataError(NO_GUIDANCE_INPUT.format(usage.guidance_scale))
 
     @property
     def transformer(self) -> nn.Module:
         """The transformer."""
-        return self._pipeline.transformer
+        return self.pipeline.transformer
 
     @property
     def rows_per_call(self) -> int:
         """1: guidance costs nothing."""
-        return rows_per_velocity("Flux1", self._guidance_scale)
+        return rows_per_velocity("Flux1", self._usage.guidance_scale)
 
+    @staticmethod
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> Conditioning:
+    def encode(encoders: Any, texts: Sequence[str], usage: Usage) -> Conditioning:
         """T5's embeddings of tokens [n, S, D] and CLIP's pooled ones [n, E]."""
-        tokens, pooled, _ = self._pipeline.encode_prompt(
-            prompt=list(texts), prompt_2=None, max_sequence_length=self._max_sequence_length
+        tokens, pooled, _ = encoders.encode_prompt(
+            prompt=list(texts), prompt_2=None, max_sequence_length=usage.max_sequence_length
         )
         return {"tokens": tokens, "pooled": pooled}
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Channels, height and width of a latent."""
-        factor = self._pipeline.vae_scale_factor
-        multiple = factor * PATCH
-        if height % multiple or width % multiple:
-            raise ValueError(f"{height}x{width} pixels; this model needs multiples of {multiple}")
-        return (self._pipeline.transformer.config.in_channels // PATCH**2, height // factor, width // factor)
+        size = latent_size(self.pipeline, PATCH, height, width)
+        return (self.pipeline.transformer.config.in_channels // PATCH**2, *size)
+
+    def own_shift(self, height: int, width: int) -> float:
+        """That of the pipeline's scheduler: by the size of the picture for -dev, fixed for -schnell."""
+        _, rows, columns = self.latent_shape(height, width)
+        return scheduler_shift(self.pipeline.scheduler.config, rows * columns // PATCH**2)
 
     def velocity(self, forward: Forward, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """The transformer's output for latents [N, C, h, w], unpacked."""
         rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
-        embedded = self._pipeline.transformer.config.guidance_embeds
+        embedded = self.pipeline.transformer.config.guidance_embeds
         (v,) = forward(
             hidden_states=pixel_unshuffle(x, PATCH).flatten(2).transpose(1, 2),
             timestep=timestep / MILLE,
-            guidance=torch.full_like(timestep, self._guidance_scale) if embedded else None,
+            guidance=torch.full_like(timestep, self._usage.guidance_scale) if embedded else None,
             encoder_hidden_states=conditioning["tokens"],
             pooled_projections=conditioning["pooled"],
             txt_ids=x.new_zeros(conditioning["tokens"].shape[1], 3),
@@ -113,11 +90,11 @@ class Flux1:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures in [0, 1]."""
-        return decode(self._pipeline.vae, latents)
+        return decode(self.pipeline, latents, self._usage.tiling_above_pixels)
 
     def save_lora(self, folder: Path) -> None:
         """Write the adapters for `pipeline.load_lora_weights(folder)`."""
-        save_adapters(self._pipeline, folder)
+        save_adapters(self.pipeline, folder)
 
 
 def _places(rows: int, columns: int) -> Tensor:

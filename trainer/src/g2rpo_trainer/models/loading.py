@@ -1,44 +1,75 @@
 """The model that a job names: which class loads it, in what precision, and which of its weights are trained.
 
-Who calls this: `build.py`. What a family is stands in its own file.
+Who calls this: `build.py` and `sample.py`. What a family is stands in its own file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusion3Pipeline
 from peft import LoraConfig
 
-from g2rpo_api.training import ModelSpec, TrainingSpec
+from g2rpo_api.model import ModelSpec
+from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.models.flux1 import Flux1
-from g2rpo_trainer.models.parts import FLOAT32, Precision
-from g2rpo_trainer.models.protocol import Family
+from g2rpo_trainer.models.protocol import Family, Usage
 from g2rpo_trainer.models.sd3 import SD3
+from g2rpo_trainer.models.source import FLOAT32, Precision, Source
 from g2rpo_trainer.resources import resolve
 
-FAMILIES: dict[str, type[SD3] | type[Flux1]] = {"SD3": SD3, "Flux1": Flux1}
-"""Which class loads which `family` of a job."""
+FAMILIES: dict[str, tuple[type[Family], type[DiffusionPipeline]]] = {
+    "SD3": (SD3, StableDiffusion3Pipeline),
+    "Flux1": (Flux1, FluxPipeline),
+}
+"""The class of each `family` of a job, and diffusers' class of its pipelines."""
 
 
-def load_family(training: TrainingSpec, device: torch.device) -> Family:
+def find_source(spec: ModelSpec, device: torch.device) -> Source:
+    """The folder of a job's model.
+
+    Raises:
+        DataError: there is none, or it is of another family.
+    """
+    with _told_by_key(spec):
+        return Source.find(FAMILIES[spec.family][1], resolve(spec.path), device, weight_precision(spec))
+
+
+def usage(training: TrainingSpec) -> Usage:
+    """What the job asks of its model."""
+    sampling = training.sampling
+    return Usage(sampling.guidance_scale, training.model.max_sequence_length, sampling.vae_tiling_above_pixels)
+
+
+def load_family(training: TrainingSpec, source: Source) -> Family:
     """Load the model and say which of its weights are trained.
 
     Raises:
         DataError: the model is missing or damaged, or does not fit the job.
     """
-    spec, sampling = training.model, training.sampling
-    load, precision = FAMILIES[spec.family].load, weight_precision(spec)
+    spec = training.model
+    with _told_by_key(spec):
+        pipeline = source.load()
+    family = FAMILIES[spec.family][0](pipeline, usage(training))
+    _select_trained_weights(family, spec, training.seed)
+    if spec.gradient_checkpointing:
+        family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+    return family
+
+
+@contextmanager
+def _told_by_key(spec: ModelSpec) -> Iterator[None]:
+    """What diffusers says of a folder, with the key that named it."""
     try:
-        family = load(resolve(spec.path), device, sampling.guidance_scale, spec.max_sequence_length, precision)
+        yield
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise DataError(
             f"spec.training.model.path: no {spec.family} pipeline could be loaded from {spec.path}: {error}\n"
             "  give a hub id, or a folder in diffusers' layout (model_index.json and a folder per part)"
         ) from error
-    _select_trained_weights(family, spec, training.seed)
-    if spec.gradient_checkpointing:
-        family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
-    return family
 
 
 def weight_precision(spec: ModelSpec) -> Precision:

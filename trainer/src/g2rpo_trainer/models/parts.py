@@ -1,59 +1,40 @@
-"""What all families do with a diffusers pipeline: load it, freeze what is not trained, decode, save adapters.
+"""What all families do alike with the parts of a diffusers pipeline: sizes, decoding, adapters on disk.
 
 Who calls this: the families. How text becomes a velocity is theirs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from peft.utils import get_peft_model_state_dict
-from torch import Tensor, nn
+from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Precision:
-    """In what the weights of a pipeline are held."""
-
-    transformer: torch.dtype
-    """The transformer as it is loaded; adapters are float32 in any case."""
-    frozen: torch.dtype
-    """Text encoders and VAE."""
-
-
-FLOAT32 = Precision(torch.float32, torch.float32)
-
-
-def load_pipeline(kind: type[DiffusionPipeline], path: str, device: torch.device, precision: Precision) -> Any:
-    """Load a hub id or a folder in diffusers' layout; a folder needs no network.
+def latent_size(pipeline: Any, patch: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width of a latent, for a transformer with tokens of patch x patch latent elements.
 
     Raises:
-        OSError, ValueError: what diffusers says of a missing or damaged part, or a pipeline of another kind.
+        ValueError: the picture is not a whole number of tokens.
     """
-    local = Path(path).is_dir()
-    found = kind.load_config(path, local_files_only=local)["_class_name"]
-    if found != kind.__name__:
-        raise ValueError(f"it holds a {found}, not a {kind.__name__}; set spec.training.model.family to what it is")
-    dtypes = {"transformer": precision.transformer, "default": precision.frozen}
-    return kind.from_pretrained(path, dtype=dtypes, local_files_only=local).to(device)
-
-
-def freeze(pipeline: DiffusionPipeline) -> None:
-    """No gradient for what is not the transformer, and no dropout anywhere."""
-    for name, part in pipeline.components.items():
-        if isinstance(part, nn.Module):
-            part.eval()
-            if name != "transformer":
-                part.requires_grad_(False)
+    factor = pipeline.vae_scale_factor
+    multiple = factor * patch
+    if height % multiple or width % multiple:
+        raise ValueError(f"{height}x{width} pixels; this model needs multiples of {multiple}")
+    return height // factor, width // factor
 
 
 @torch.no_grad()
-def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Pictures of latents [N, C, h, w]: float32 [N, 3, H, W] in [0, 1]."""
+def decode(pipeline: Any, latents: Tensor, tiling_above_pixels: int) -> Tensor:
+    """Pictures of latents [N, C, h, w]: float32 [N, 3, H, W] in [0, 1].
+
+    Tiles have seams, so pictures of up to `tiling_above_pixels` are decoded whole.
+    """
+    vae = pipeline.vae
+    pixels = latents.shape[-2] * latents.shape[-1] * pipeline.vae_scale_factor**2
+    vae.use_tiling = pixels > tiling_above_pixels
     scaled = latents / vae.config.scaling_factor + vae.config.shift_factor
     return (vae.decode(scaled.to(vae.dtype), return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
 

@@ -1,14 +1,15 @@
 """What a model family is to the trainer: text in, velocities and pictures out.
 
-One file per family implements this; `policy.py` is its only caller. Latents are float32 at this
-border, whatever the precision inside.
+One file per family implements this; `policy.py` calls it for every velocity, `loading.py` puts it together.
+Latents are float32 at this border, whatever the precision inside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -16,10 +17,37 @@ Conditioning = Mapping[str, Tensor]
 """Encoded prompts by the family's own names; each tensor has one row a prompt."""
 Forward = Callable[..., tuple[Tensor, ...]]
 """The transformer's forward, or an engine around it."""
+NEVER = 2**63
+"""No picture has as many pixels."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a job asks of its model."""
+
+    guidance_scale: float
+    """1 is no guidance."""
+    max_sequence_length: int
+    """T5 tokens of a prompt."""
+    tiling_above_pixels: int = NEVER
+    """Pictures of more pixels are decoded tile by tile."""
 
 
 class Family(Protocol):
     """A text-to-image flow model of one architecture."""
+
+    def __init__(self, pipeline: Any, usage: Usage) -> None:
+        """Take over a pipeline of the family's class in diffusers; its text encoders may be missing.
+
+        Raises:
+            DataError: the model cannot do what is asked of it.
+        """
+        ...
+
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline as diffusers made it, without text encoders."""
+        ...
 
     @property
     def transformer(self) -> nn.Module:
@@ -36,8 +64,9 @@ class Family(Protocol):
         """Transformer rows behind one velocity: 2 with classifier-free guidance, else 1."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> Conditioning:
-        """Encode n prompts; rows in order. Without gradient."""
+    @staticmethod
+    def encode(encoders: Any, texts: Sequence[str], usage: Usage) -> Conditioning:
+        """Encode n prompts by a pipeline that has text encoders; rows in order. Without gradient."""
         ...
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
@@ -45,6 +74,14 @@ class Family(Protocol):
 
         Raises:
             ValueError: the size is not a multiple of what the model needs.
+        """
+        ...
+
+    def own_shift(self, height: int, width: int) -> float:
+        """The time shift with which the model's own scheduler draws a picture of this many pixels.
+
+        Raises:
+            DataError: its grid is not the uniform one with a shift.
         """
         ...
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
-from g2rpo_api.training import Precision, TrainingSpec
+from g2rpo_api.model import Precision
+from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.models.facts import LORA_TARGETS
 from g2rpo_trainer.planning.model_files import ModelFiles, Shapes, parameters
 

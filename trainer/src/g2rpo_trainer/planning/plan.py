@@ -13,8 +13,9 @@ from pathlib import Path
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.model import SamplingSpec
 from g2rpo_api.prompts import PROMPT_FILES
-from g2rpo_api.training import SamplingSpec, TrainingSpec
+from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
 from g2rpo_trainer.models.facts import PIPELINES, rows_per_velocity
