@@ -43,6 +43,8 @@ def test_the_run_folder() -> None:
         "RUN_SAMPLES": "samples",
         "RUN_CHECKPOINTS": "checkpoints",
         "RUN_TEXTS": "texts",
+        "RUN_TENSORBOARD": "tensorboard",
+        "RUN_WANDB": "wandb",
         "RUN_EXPORT": "export",
         "RUN_REPORT": "report.html",
         "RUN_LOG": "log.jsonl",

@@ -132,6 +132,7 @@ RESOLVED = {
                 "probes": [],
             },
             "safety": {"maxNonFiniteSteps": 10},
+            "tracking": {"tensorboard": False, "wandb": None},
         },
     },
 }

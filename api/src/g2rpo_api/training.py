@@ -27,6 +27,7 @@ from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
 from g2rpo_api.rewards import MAX_REWARDS, RewardSpec
 from g2rpo_api.rewards import Role as Role
 from g2rpo_api.rules import Fault, Rule
+from g2rpo_api.tracking import TrackingSpec
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -112,6 +113,8 @@ class TrainingSpec(Model):
     """When and on what the policy is evaluated."""
     safety: SafetySpec = SafetySpec()
     """When to give up."""
+    tracking: TrackingSpec = TrackingSpec()
+    """Where the run is shown beside its own folder and port."""
 
     unique: ClassVar[dict[str, str]] = {"rewards": "name"}
     rules: ClassVar[tuple[Rule, ...]] = (

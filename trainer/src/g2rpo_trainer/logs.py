@@ -14,7 +14,7 @@ from pathlib import Path
 import diffusers.utils.logging
 import transformers.utils.logging
 
-NOISY = ("transformers", "diffusers", "DeepSpeed", "matplotlib", "PIL", "py.warnings")
+NOISY = ("transformers", "diffusers", "DeepSpeed", "matplotlib", "PIL", "py.warnings", "tensorboard", "wandb")
 
 
 class JsonLines(logging.Formatter):

@@ -27,6 +27,7 @@ from g2rpo_trainer.monitoring.console import Progress
 from g2rpo_trainer.monitoring.endpoint import Endpoint
 from g2rpo_trainer.monitoring.progress import RunInfo
 from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
+from g2rpo_trainer.monitoring.tracking import Tracking, open_tracking
 from g2rpo_trainer.reporting.curves import write_curve_csv, write_curve_svg
 from g2rpo_trainer.reporting.grids import probe_grid
 from g2rpo_trainer.reporting.history import eta_seconds
@@ -90,6 +91,7 @@ class Publisher:
     """From 1."""
     _records: list[IterationRecord] = field(default_factory=list)
     _captions: list[str] = field(default_factory=list)
+    _tracking: Tracking = field(default_factory=lambda: Tracking({}))
 
     def __post_init__(self) -> None:
         self._console = Progress(sys.stdout, self.job.spec.training.iterations)
@@ -102,6 +104,7 @@ class Publisher:
             iteration: of the checkpoint; 0 where there is none.
         """
         self._records, self._captions = list(records), list(captions)
+        self._tracking = open_tracking(self.job, self.folder.path, self._records)
         self._console.resume(self._records)
         time = saved_at(self.folder.checkpoints, iteration) if iteration else 0.0
         self._telemetry.resume(self._records, CheckpointReport(iteration=iteration, time=time) if iteration else None)
@@ -134,6 +137,7 @@ class Publisher:
         self._telemetry.enter("Training")
         self._telemetry.observe(record, eta_seconds(self._records, self.job.spec.training.iterations))
         self._console.show(record)
+        self._tracking.record(record)
         self._evaluated(record)
 
     def ending(self, stopped: StoppedReport) -> None:
@@ -148,6 +152,8 @@ class Publisher:
         self.folder.amend(record)
         self._records[-1] = record
         self._telemetry.amend(record)
+        if evaluation:
+            self._tracking.amend(record)
         self._evaluated(record)
 
     def evaluating(self) -> None:
@@ -159,6 +165,7 @@ class Publisher:
         path = self.folder.path / contract.RUN_SAMPLES / f"iter-{iteration:06d}.png"
         with storage_errors(path):
             probe_grid(images, self._captions, path)
+        self._tracking.pictures(iteration, images)
 
     def checkpointed(self, iteration: int, seconds: float) -> None:
         """A checkpoint was saved and took this long."""
@@ -169,6 +176,7 @@ class Publisher:
         """Write the curves and the report, and say where they are."""
         logger.info("finished" if done else "stopped with a checkpoint")
         self._console.finish()
+        self._tracking.close()
         self._write_curves()
         report = write_report(self.folder.path)
         stopped = self._records[-1].stopped

@@ -20,7 +20,7 @@ from g2rpo_trainer.journal import IterationRecord
 from g2rpo_trainer.reporting.curves import read_records
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
 
-MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety")
+MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety", "tracking")
 """Parts of spec.training that a run may take up with other values: they do not touch what was computed."""
 
 ACTED_ON: Any = {
