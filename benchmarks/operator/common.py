@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,11 +13,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import yaml
 
+from g2rpo_operator.cluster import Cluster, Resource
 from testcluster.cluster import Cluster as TestCluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +30,6 @@ ACCOUNT = ("g2rpo-system", "g2rpo-operator")
 SIMULTANEOUS = 32
 QUIET = {
     "G2RPO_OPERATOR_LEADER_ELECTION": "false",
-    "G2RPO_OPERATOR_PORT": "0",
     "G2RPO_OPERATOR_LOG_LEVEL": "WARNING",
 }
 
@@ -58,6 +63,13 @@ async def until_all(count: int, finished: Callable[[], Awaitable[int]], poll_sec
         await asyncio.sleep(poll_seconds)
 
 
+async def until_none(client: Cluster, resource: Resource, fields: str, poll_seconds: float = 0.5) -> None:
+    """Wait until no object has these fields. One object at most is sent, so that waiting costs next to nothing."""
+    path = f"{resource.path(NAMESPACE)}?{urlencode({'fieldSelector': fields, 'limit': 1})}"
+    while json.loads(await client.get_bytes(path))["items"]:
+        await asyncio.sleep(poll_seconds)
+
+
 def install(plane: TestCluster) -> None:
     """Definition and rights, and the namespace that jobs are in."""
     for namespace in (NAMESPACE, ACCOUNT[0]):
@@ -88,16 +100,27 @@ class Operator:
 
 @contextmanager
 def operator(plane: TestCluster, **settings: str) -> Iterator[Operator]:
-    """The operator as a process of its own."""
+    """The operator as a process of its own, once it is ready."""
     kubeconfig = str(plane.kubeconfig_for_service_account(*ACCOUNT))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "g2rpo_operator"], env=os.environ | QUIET | settings | {"KUBECONFIG": kubeconfig}
-    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    given = {"KUBECONFIG": kubeconfig, "G2RPO_OPERATOR_PORT": port}
+    process = subprocess.Popen([sys.executable, "-m", "g2rpo_operator"], env=os.environ | QUIET | settings | given)
     try:
+        while not ready(port):
+            time.sleep(0.2)
         yield Operator(process.pid)
     finally:
         process.terminate()
         process.wait()
+
+
+def ready(port: str) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
 
 
 def requests(plane: TestCluster) -> Counter[str]:

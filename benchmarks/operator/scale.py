@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common import NAMESPACE, install, manifest, many, operator, requests, until_all
+from common import NAMESPACE, install, manifest, many, operator, requests, until_none
 
 from g2rpo_api.parse import parse_job
 from g2rpo_api.status import JobStatus
@@ -68,12 +68,8 @@ async def bare(plane: TestCluster, count: int, pods: int) -> Outcome:
                 del made["metadata"]["ownerReferences"]  # its owner is nobody
                 await client.create(resource, NAMESPACE, made)
 
-        async def finished() -> int:
-            jobs = await client.list(api.CHILD_JOBS, NAMESPACE)
-            return sum("completionTime" in job.get("status", {}) for job in jobs)
-
         await many(count, create)
-        await until_all(count, finished)
+        await until_none(client, api.CHILD_JOBS, f"status.successful!={pods}")
         seconds = time.monotonic() - started
         born = {job["metadata"]["name"]: job for job in await client.list(api.CONFIG_MAPS, NAMESPACE)}
         made = await client.list(api.PODS, NAMESPACE)
@@ -95,12 +91,8 @@ async def operated(plane: TestCluster, count: int, pods: int) -> Outcome:
             async def create(index: int) -> None:
                 await client.create(api.JOBS, NAMESPACE, manifest(index, pods))
 
-            async def finished() -> int:
-                jobs = await client.list(api.JOBS, NAMESPACE)
-                return sum(job.get("status", {}).get("phase") == "Succeeded" for job in jobs)
-
             await many(count, create)
-            await until_all(count, finished)
+            await until_none(client, api.JOBS, "status.phase!=Succeeded")
             seconds = time.monotonic() - started
             cpu, memory = running.cpu_seconds, running.memory_mib("VmHWM")
         jobs = {job["metadata"]["name"]: job for job in await client.list(api.JOBS, NAMESPACE)}

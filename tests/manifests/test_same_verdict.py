@@ -227,6 +227,18 @@ def test_what_may_change(before: Data, changes: Data, key: str, server: Server, 
     assert (f"{key}: Forbidden" in told) if key else (told == ""), told
 
 
+def test_a_new_spec_is_compared_whatever_is_said_of_the_status_beside_it(server: Server) -> None:
+    """What is sent beside a spec does not count as its status, which is how the rule knows a write of the status."""
+    path = f"{server.path}/with-status"
+    job = server.cluster.api.create(server.path, job_of({**SMALL, **RUNNING}, "with-status"))
+    told = {"attempt": 1, "usage": {"time": "2026-03-01T12:00:00Z"}}
+    job = server.cluster.api.request("PUT", f"{path}/status", {**job, "status": told})
+    job["spec"] = changed(job["spec"], {"training.seed": 5})
+    for status in (told, {"usage": {"time": "2026-03-01T13:00:00Z"}}, {}):
+        with pytest.raises(ApiError, match=r"spec\.training: Forbidden"):
+            server.cluster.api.request("PUT", f"{path}{DRY}", {**job, "status": status})
+
+
 AMOUNTS = [
     "1",
     "+1",

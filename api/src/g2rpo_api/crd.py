@@ -17,6 +17,7 @@ from g2rpo_api.parse import job_schema
 from g2rpo_api.schema import Schema, child, description, resolve
 from g2rpo_api.status import JobStatus
 
+RULES = "x-kubernetes-validations"
 SHORT_NAME = "g2j"
 CATEGORIES = ("g2rpo", "ml")
 """`kubectl get g2rpo` lists jobs, and `kubectl get ml` those beside others' of this category."""
@@ -153,7 +154,7 @@ KEYWORDS: Mapping[str, Translate] = {
     "additionalProperties": _additional,
     "x-kubernetes-list-type": _as_it_is("x-kubernetes-list-type"),
     "x-kubernetes-list-map-keys": _as_it_is("x-kubernetes-list-map-keys"),
-    "x-kubernetes-validations": _as_it_is("x-kubernetes-validations"),
+    RULES: _as_it_is(RULES),
 }
 """In the order in which they stand in the definition."""
 
@@ -168,6 +169,7 @@ def object_schema() -> Schema:
         "description": description(job, job),
         "type": "object",
         "required": ["spec"],
+        RULES: job[RULES],
         "properties": {
             **{key: {**walk.schema(child(job, (key,))), "type": "string"} for key in ("apiVersion", "kind")},
             "metadata": {"type": "object", "properties": {"name": name}},

@@ -7,6 +7,7 @@ that cannot be right, with 1 for anything else, after which Kubernetes starts it
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -212,6 +213,13 @@ async def run(settings: Settings) -> None:
         await operator.run()
 
 
+def collect_garbage_seldom() -> None:
+    """Watches bring thousands of short-lived dictionaries without cycles; looking for cycles among them took a quarter
+    of the operator's time. Ten thousand more of them at a time cost some megabytes."""
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(10_000, 20, 50)
+
+
 def main() -> int:
     """The process's exit code."""
     try:
@@ -222,6 +230,7 @@ def main() -> int:
     set_up(settings.log_format, settings.log_level)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # for kopf, which reads nothing else
+    collect_garbage_seldom()
     asyncio.run(run(settings))
     return 0
 
