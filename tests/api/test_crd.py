@@ -150,9 +150,23 @@ def test_a_union_has_a_rule_for_each_member() -> None:
         type: Literal["None", "Part"]
         big_part: Part | None = None
 
-    (rule,) = structural(Choice)["x-kubernetes-validations"]
-    assert rule["rule"] == "!has(self.bigPart) || self.type == 'Part'"
-    assert (rule["fieldPath"], rule["reason"]) == (".bigPart", "FieldValueForbidden")
+    refused, needed = structural(Choice)["x-kubernetes-validations"]
+    assert refused["rule"] == "!has(self.bigPart) || self.type == 'Part'"
+    assert (refused["fieldPath"], refused["reason"]) == (".bigPart", "FieldValueForbidden")
+    assert needed["rule"] == "has(self.bigPart) || self.type != 'Part'"
+    assert (needed["fieldPath"], needed["reason"]) == (".bigPart", "FieldValueRequired")
+
+
+def test_a_member_whose_keys_all_have_defaults_may_be_left_out() -> None:
+    class Easy(Model):
+        size: int = 3
+
+    class Choice(Union):
+        members: ClassVar[dict[str, str | None]] = {"Easy": "easy"}
+        type: Literal["Easy"]
+        easy: Easy | None = None
+
+    assert [rule["reason"] for rule in structural(Choice)["x-kubernetes-validations"]] == ["FieldValueForbidden"]
 
 
 def test_without_defaults_nothing_is_filled_in() -> None:

@@ -88,6 +88,9 @@ def algorithms(draw: st.DrawFn, steps: int, train: TrainSpec) -> AlgorithmSpec:
 @st.composite
 def rewards(draw: st.DrawFn) -> tuple[RewardSpec, ...]:
     trained = RewardSpec(
+OTHER_REWARDS = ("PickScore", "ImageReward", "Aesthetic", "JPEG")
+
+
         name="trained",
         type="PaddleOCR",
         paddle_ocr=draw(st.none() | st.builds(PaddleOCRSettings, score=scores)),
@@ -105,7 +108,8 @@ def rewards(draw: st.DrawFn) -> tuple[RewardSpec, ...]:
     clip = RewardSpec(
         name="clip", type="CLIPScore", clip_score=draw(st.none() | st.builds(CLIPScoreSettings, path=texts))
     )
-    return draw(st.permutations([trained, held_out, hps, clip]).map(tuple) | st.just((trained,)))
+    others = [RewardSpec(name=kind.lower(), type=kind) for kind in draw(st.sets(st.sampled_from(OTHER_REWARDS)))]
+    return draw(st.permutations([trained, held_out, hps, clip, *others]).map(tuple) | st.just((trained,)))
 
 
 evaluations = st.builds(
@@ -116,6 +120,7 @@ evaluations = st.builds(
     steps=st.none() | st.integers(2, 100),
     probes=st.lists(texts, max_size=16).map(tuple),
 )
+    seed=st.integers(0, 2**63 - 1),
 optimizers = st.builds(
     OptimizerSpec,
     learning_rate=above_zero,

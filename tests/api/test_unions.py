@@ -12,23 +12,37 @@ from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.base import Model, Union, camel
 from g2rpo_api.errors import SpecProblem
 from g2rpo_api.model import TrainSpec
-from g2rpo_api.rewards import (
+from g2rpo_api.reward_settings import (
     AestheticSettings,
     CLIPScoreSettings,
     DdddOCRSettings,
     HPSv2Settings,
+    HTTPSettings,
     ImageRewardSettings,
     JPEGSettings,
     PaddleOCRSettings,
     PickScoreSettings,
-    RewardSpec,
 )
+from g2rpo_api.rewards import RewardSpec
 
 Find = Callable[[dict[str, Any]], list[SpecProblem]]
 UNIONS = [AlgorithmSpec, TrainSpec, RewardSpec]
 OTHERS: dict[type[Union], dict[str, Any]] = {RewardSpec: {"name": "ocr"}}
 """Required keys besides `type`."""
+NEEDED: dict[str, dict[str, Any]] = {
+    "http": {"url": "http://rewards:8000"},
+    "vlm_judge": {"url": "http://judge/v1", "model": "m"},
+    "custom": {"entryPoint": "a:B"},
+}
+"""Members with keys that have no default -> the fewest keys they can have."""
 VARIANTS = [(union, variant, name) for union in UNIONS for variant, name in union.members.items()]
+
+
+def smallest(union: type[Union], variant: str) -> dict[str, Any]:
+    """The fewest keys that a union can have."""
+    name = union.members[variant]
+    settings = {camel(name): NEEDED[name]} if name in NEEDED else {}
+    return {"type": variant, **settings, **OTHERS.get(union, {})}
 
 
 @pytest.mark.parametrize("union", UNIONS, ids=lambda union: union.__name__)
@@ -39,6 +53,8 @@ def test_members_and_type_agree(union: type[Union]) -> None:
 
 @pytest.mark.parametrize(("union", "variant", "name"), VARIANTS)
 def test_the_named_member_is_filled_in(union: type[Union], variant: str, name: str | None) -> None:
+    if name in NEEDED:
+        return
     for spelled in ({}, {camel(name): None}, {camel(name): {}}) if name else ({},):
         made = union.model_validate({"type": variant, **spelled, **OTHERS.get(union, {})}, by_alias=True, by_name=False)
         for other in filter(None, union.members.values()):
@@ -47,18 +63,32 @@ def test_the_named_member_is_filled_in(union: type[Union], variant: str, name: s
 
 
 @pytest.mark.parametrize(("union", "variant", "name"), VARIANTS)
+def test_a_member_with_keys_that_have_no_default_must_be_given(
+    union: type[Union], variant: str, name: str | None
+) -> None:
+    assert (name in union.needed_members()) == (name in NEEDED)
+    if name not in NEEDED:
+        return
+    for absent in ({}, {camel(name): None}, {camel(name): {}}):
+        with pytest.raises(ValidationError) as caught:
+            union.model_validate({**smallest(union, variant), camel(name): None, **absent})
+        places = {error["loc"][:2] for error in caught.value.errors()}
+        assert places == {(camel(name), key) for key in NEEDED[name]}
+
+
+@pytest.mark.parametrize(("union", "variant", "name"), VARIANTS)
 def test_any_other_member_is_refused(union: type[Union], variant: str, name: str | None) -> None:
     for other in union.members.values():
         if other in (None, name):
             continue
         with pytest.raises(ValidationError) as caught:
-            union.model_validate({"type": variant, camel(other): {}, **OTHERS.get(union, {})})
+            union.model_validate({**smallest(union, variant), camel(other): NEEDED.get(other, {})})
         assert [error["loc"] for error in caught.value.errors()] == [(camel(other),)]
 
 
 @pytest.mark.parametrize(("union", "variant", "name"), VARIANTS)
 def test_only_the_named_member_is_written(union: type[Union], variant: str, name: str | None) -> None:
-    made = union.model_validate({"type": variant, **OTHERS.get(union, {})})
+    made = union.model_validate(smallest(union, variant))
     members = {camel(other) for other in union.members.values() if other}
     assert members & set(made.model_dump(by_alias=True)) == ({camel(name)} if name else set())
     assert union.model_validate(made.model_dump()) == made
@@ -76,6 +106,7 @@ def test_settings_are_those_of_the_type() -> None:
     assert RewardSpec(name="a", type="ImageReward").settings == ImageRewardSettings(path="THUDM/ImageReward")
     assert RewardSpec(name="a", type="Aesthetic").settings == AestheticSettings()
     assert RewardSpec(name="a", type="JPEG").settings == JPEGSettings(score="Compressibility")
+    assert RewardSpec(name="a", type="HTTP", http={"url": "http://a"}).settings == HTTPSettings(url="http://a")
 
 
 def test_a_member_given_in_python_is_kept() -> None:
@@ -150,3 +181,54 @@ def test_required_settings_of_a_member_are_asked_for() -> None:
 )
 def test_yaml_names(name: str, alias: str) -> None:
     assert camel(name) == alias
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("http://rewards:8000", True),
+        ("https://judge.example.com/v1/", True),
+        ("http://[::1]:8000/a", True),
+        ("rewards:8000", False),
+        ("ftp://rewards", False),
+        ("http://", False),
+        ("http:///score", False),
+        ("http://rewards?token=1", False),
+        ("http://rewards/#a", False),
+        ("http://re wards", False),
+        ("http://rewards/a\n", False),
+    ],
+)
+def test_a_url_has_a_host_and_no_question(url: str, right: bool, problems_of: Find) -> None:
+    reward = {"name": "a", "type": "HTTP", "http": {"url": url}}
+    found = [problem.key for problem in problems_of({"spec.training.rewards": [reward]})]
+    assert found == ([] if right else ["spec.training.rewards[0].http.url"])
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "right"),
+    [
+        ("sharpness:Sharpness", True),
+        ("my_rewards.sharp2:_Sharp", True),
+        ("sharpness", False),
+        ("sharpness:", False),
+        (":Sharpness", False),
+        ("a-b:C", False),
+        ("a..b:C", False),
+        ("2a:C", False),
+        ("a:B.c", False),
+        ("a/b.py:C", False),
+    ],
+)
+def test_an_entry_point_is_a_module_and_a_class(entry_point: str, right: bool, problems_of: Find) -> None:
+    reward = {"name": "a", "type": "Custom", "custom": {"entryPoint": entry_point}}
+    found = [problem.key for problem in problems_of({"spec.training.rewards": [reward]})]
+    assert found == ([] if right else ["spec.training.rewards[0].custom.entryPoint"])
+
+
+def test_arguments_are_passed_on_as_they_are() -> None:
+    arguments = {"size": 3, "nested": {"list": [1, "two", None]}, "camelCase": True}
+    reward = RewardSpec.model_validate(
+        {"name": "a", "type": "Custom", "custom": {"entryPoint": "a:B", "arguments": arguments}}
+    )
+    assert reward.settings.model_dump(by_alias=True)["arguments"] == arguments

@@ -9,6 +9,7 @@ from torch import Tensor
 from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch
 from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
+from g2rpo_trainer.rewards.protocol import UnscoredError
 from g2rpo_trainer.timing import Counter, Stopwatch
 
 PROMPTS = tuple(Prompt(i, f"p{i}", {}) for i in range(3))
@@ -81,6 +82,33 @@ def test_scores_are_float32_whatever_the_reward_answers() -> None:
 def test_pictures_that_are_not_finite_are_the_models_fault_and_no_reward_is_asked() -> None:
     spy = Spy()
     with pytest.raises(DivergedError, match="learningRate"):
+@pytest.mark.parametrize(
+    "answer",
+    [
+        torch.tensor([torch.nan, 0.5]),
+        torch.tensor([torch.inf, 0.5]),
+        UnscoredError("no mark", torch.tensor([torch.nan, 0.5], dtype=torch.float64)),
+        UnscoredError("no mark", torch.tensor([-torch.inf, 0.5])),
+    ],
+)
+def test_with_skip_group_the_pictures_that_have_a_score_keep_it(answer: Tensor | Exception) -> None:
+    scores = scorer(Spy(answer), on_failure="SkipGroup")(LATENTS[:2], ROWS[:2], BATCH)
+    assert scores.values[0, 0].isnan()
+    assert scores.values[0, 1] == 0.5
+    assert scores.valid.tolist() == [False, True]
+
+
+def test_what_a_reward_says_of_pictures_without_a_score_is_told() -> None:
+    answer = UnscoredError("1 answer has no mark", torch.tensor([torch.nan, 0.5]))
+    with pytest.raises(RewardError, match="UnscoredError: 1 answer has no mark"):
+        scorer(Spy(answer))(LATENTS[:2], ROWS[:2], BATCH)
+
+
+def test_scores_of_the_wrong_number_that_come_with_an_error_are_not_kept() -> None:
+    answer = UnscoredError("?", torch.tensor([0.5]))
+    assert scorer(Spy(answer), on_failure="SkipGroup")(LATENTS[:2], ROWS[:2], BATCH).values.isnan().all()
+
+
         scorer(spy)(LATENTS * torch.nan, ROWS, BATCH)
     assert spy.sizes == []
 

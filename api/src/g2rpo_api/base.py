@@ -195,10 +195,17 @@ def all_faults(model: Model, at: Loc = ()) -> Iterator[Fault]:
                     yield from all_faults(item, (*here, index))
 
 
+def _needs_keys(annotation: Any) -> bool:
+    """Whether the model in `X | None` has a required field."""
+    models = (part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, Model))
+    return any(info.is_required() for model in models for info in model.model_fields.values())
+
+
 class Union(Model):
     """One of several variants, the Kubernetes way: `type` names it, one optional member per variant.
 
-    The member that `type` names may be left out, which means its defaults; any other is refused.
+    The member that `type` names may be left out, which means its defaults, unless it has keys without defaults; any
+    other is refused.
     """
 
     members: ClassVar[Mapping[str, str | None]]
@@ -211,6 +218,12 @@ class Union(Model):
     def member(self) -> str:
         """YAML key of the settings that `type` names; empty where the variant has none."""
         return camel(self.members[self.type] or "")
+
+    @classmethod
+    def needed_members(cls) -> frozenset[str]:
+        """Attributes of settings that have keys without defaults, so that they cannot be left out."""
+        named = filter(None, cls.members.values())
+        return frozenset(name for name in named if _needs_keys(cls.model_fields[name].annotation))
 
     @model_validator(mode="before")
     @classmethod
@@ -244,5 +257,6 @@ class Union(Model):
     @classmethod
     def all_rules(cls) -> Iterator[Rule]:
         """`own_faults` for the API server."""
-        yield from checks.member_rules({variant: name and camel(name) for variant, name in cls.members.items()})
+        members = {variant: name and camel(name) for variant, name in cls.members.items()}
+        yield from checks.member_rules(members, {camel(name) for name in cls.needed_members()})
         yield from super().all_rules()

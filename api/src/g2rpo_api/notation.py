@@ -1,6 +1,6 @@
 """How Kubernetes writes amounts, names and paths: as patterns for machines, in words for people.
 
-Who calls this: `pods.py`, `volumes.py` and `job.py`.
+Who calls this: `pods.py`, `volumes.py`, `job.py` and `reward_settings.py`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ LabelValue = Annotated[
     str, spelled(r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", 63, "letters and digits, -, _ and . inside")
 ]
 ExtendedResource = Annotated[str, spelled(f"^{DOMAIN}/{NAME}$", MAX_QUALIFIED, "a name such as nvidia.com/gpu")]
+EnvName = Annotated[str, spelled(r"^[A-Za-z_][A-Za-z0-9_]*$", 253, "letters, digits and _, no digit first")]
 AbsolutePath = Annotated[str, spelled(r"^/[^:]*$", 4096, "/ first, no colon")]
 RelativePath = Annotated[str, spelled(r"^[^/].*$", 4096, "no / first")]
 Key = Annotated[str, spelled(r"^[-._a-zA-Z0-9]+$", 253, "letters, digits, -, _ and .")]

@@ -11,12 +11,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from g2rpo_api.base import Count, Items, Model, Positive, spelled
+from g2rpo_api.base import Count, Items, Model, Positive
 from g2rpo_api.contract import RESERVED_ENV, RESERVED_ENV_PREFIXES
 from g2rpo_api.notation import (
     MAX_ITEMS,
     RESOURCE_KEY,
     Amounts,
+    EnvName,
     ExtendedResource,
     Key,
     LabelKey,
@@ -108,7 +109,7 @@ class EnvSource(Model):
 class EnvVar(Model):
     """An environment variable of the trainer."""
 
-    name: Annotated[str, spelled(r"^[A-Za-z_][A-Za-z0-9_]*$", 253, "letters, digits and _, no digit first")]
+    name: EnvName
     """Name. What tells ranks their place (MASTER_ADDR, RANK, G2RPO_…) is set by the operator and refused here."""
     value: Annotated[str, Field(max_length=32768)] | None = None
     """Value in plain text; no place for a token."""

@@ -7,7 +7,7 @@ the two forms side by side; here are those that many models need. Where its busi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,13 +123,17 @@ def repeated_faults(items: str, key: str, values: Sequence[str]) -> Iterator[Fau
             yield Fault((items, index, key), value, f"unique among the {items}", hint)
 
 
-def member_rules(members: Mapping[str, str | None]) -> Iterator[Rule]:
-    """Rules of a union: only the member that `type` names may be there.
+def member_rules(members: Mapping[str, str | None], needed: Collection[str]) -> Iterator[Rule]:
+    """Rules of a union: only the member that `type` names may be there, and some must.
 
     Args:
         members: value of `type` -> YAML key of its settings (None: it has none).
+        needed: YAML keys of settings that cannot be left out when `type` names them.
     """
     for variant, key in members.items():
         if key is not None:
             message = f"must be absent when type is not {variant}; remove it, or set type: {variant}"
             yield Rule(f"!has(self.{key}) || self.type == '{variant}'", message, f".{key}", "FieldValueForbidden")
+        if key in needed:
+            message = f"must be given when type is {variant}; add it"
+            yield Rule(f"has(self.{key}) || self.type != '{variant}'", message, f".{key}", "FieldValueRequired")

@@ -33,6 +33,8 @@ TEXTS: Mapping[str, tuple[Any, ...]] = {
     "/ first, no colon": ("/data", "/a/b c", "/ü"),
     "no / first": ("team/runs", "a"),
     "letters, digits, -, _ and .": ("token", "a.b_C-1"),
+    "a URL such as http://rewards:8000": ("http://rewards:8000", "https://a.b/v1/", "http://ü/b"),
+    "a class such as package.module:Class": ("a:B", "my_rewards.sharpness:Sharpness"),
     "letters, digits and _, no digit first": ("HF_TOKEN", "_a", "NCCL_DEBUG"),
 }
 """Texts of a kind, by the words for it; a new kind wants a line here."""
@@ -92,16 +94,18 @@ class Maker:
         """A mapping of a model's keys: the needed ones, and some of the others."""
         share = self.random.choice((0.1, 0.5, 0.9))
         unwanted = self.unwanted(model)
+        needed = set(model.exactly_one)
         made: Data = {}
         if issubclass(model, Union):
             made["type"] = self.random.choice(list(model.members))
             named = model.members[made["type"]]
+            needed |= {named} & model.needed_members()
             unwanted = {name for name in model.members.values() if name not in (None, named)}
         for name, info in model.model_fields.items():
-            key, one_of = camel(name), name in model.exactly_one
-            wanted = info.is_required() or one_of or self.random.random() < share
+            key, need = camel(name), info.is_required() or name in needed
+            wanted = need or self.random.random() < share
             if name not in unwanted and wanted and key not in made:
-                empty = not info.is_required() and not one_of and self.random.random() < 0.05
+                empty = not need and self.random.random() < 0.05
                 made[key] = None if empty else self.value(model_in(info.annotation), (*at, key))
         return made
 

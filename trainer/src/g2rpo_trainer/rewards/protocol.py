@@ -13,11 +13,20 @@ from torch import Tensor
 from g2rpo_trainer.records import Prompt
 
 
+class UnscoredError(ValueError):
+    """Some pictures could not be scored, the others could."""
+
+    def __init__(self, reason: str, scores: Tensor) -> None:
+        """Say why, with the scores [N]: NaN where there is none."""
+        super().__init__(reason)
+        self.scores = scores
+
+
 class Reward(Protocol):
     """Scores pictures against their prompts.
 
-    A reward may raise whatever its library raises; the failure policy of its spec decides what
-    follows. It never answers 0 for "could not score".
+    A reward may raise whatever its library raises, or UnscoredError where only some pictures have no
+    score; the failure policy of its spec decides what follows. It never answers 0 for "could not score".
     """
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:

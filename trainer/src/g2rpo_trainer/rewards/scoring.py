@@ -16,7 +16,7 @@ from torch import Tensor
 
 from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch, Scores
-from g2rpo_trainer.rewards.protocol import Reward
+from g2rpo_trainer.rewards.protocol import Reward, UnscoredError
 from g2rpo_trainer.timing import Counter, Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ class WeightedReward:
 
 
 class BadScoresError(ValueError):
-    """A reward answered with the wrong shape or with values that are not finite."""
+    """A reward answered with the wrong shape."""
 
 
 def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-    """Scores [N] of one reward, or NaN in every row if it failed and its policy is SkipGroup.
+    """Scores [N] of one reward; NaN where it failed and its policy is SkipGroup.
 
     Raises:
         RewardError: it failed and its policy is Fail.
@@ -53,16 +53,26 @@ def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prom
                 "to train without the groups it cannot score"
             ) from error
         logger.warning("%s; its groups are skipped (onFailure: SkipGroup)", message)
-        return torch.full((len(prompts),), torch.nan)
+        return _kept(error, len(prompts))
 
 
 def _verified(scores: Tensor, count: int) -> Tensor:
     if scores.shape != (count,):
         raise BadScoresError(f"answered with shape {tuple(scores.shape)} for {count} pictures")
-    finite = scores.isfinite()
-    if not finite.all():
-        raise BadScoresError(f"{int((~finite).sum())} of {count} scores are not finite")
-    return scores.detach().float().cpu()
+    scores = scores.detach().float().cpu()
+    unscored = int((~scores.isfinite()).sum())
+    if unscored:
+        raise UnscoredError(f"{unscored} of {count} scores are not finite", scores)
+    return scores
+
+
+def _kept(error: Exception, count: int) -> Tensor:
+    """Scores that a failure leaves, NaN for the others."""
+    nothing = torch.full((count,), torch.nan)
+    if not isinstance(error, UnscoredError) or error.scores.shape != (count,):
+        return nothing
+    scores = error.scores.detach().float().cpu()
+    return torch.where(scores.isfinite(), scores, nothing)
 
 
 @dataclass(frozen=True)
