@@ -117,6 +117,40 @@ def test_something_must_be_trained_on(problems_of: Find) -> None:
     assert "role Train" in problem.allowed
 
 
+def test_a_target_is_about_one_of_the_rewards(problems_of: Find) -> None:
+    problem = only(problems_of({f"{TRAINING}.stop.target": {"reward": "hps", "value": 0.3}}))
+    assert problem == SpecProblem(
+        key=f"{TRAINING}.stop.target.reward",
+        found='"hps"',
+        allowed="a name of the rewards: ocr",
+        hint="name one of them",
+    )
+    assert problems_of({f"{TRAINING}.stop.target": {"reward": "ocr", "value": 0.3}}) == []
+
+
+def test_hacking_is_seen_by_a_reward_that_is_held_out(problems_of: Find) -> None:
+    rule = {f"{TRAINING}.stop.hacking": {}}
+    problem = only(problems_of(rule))
+    assert problem.key == f"{TRAINING}.stop.hacking"
+    assert problem.allowed == "absent without a reward of role HeldOut"
+    judge = {f"{TRAINING}.rewards.1": {"name": "reader", "type": "DdddOCR", "role": "HeldOut"}}
+    assert problems_of(rule | judge) == []
+
+
+def test_a_warm_up_ends_within_the_run(problems_of: Find) -> None:
+    problem = only(problems_of({f"{TRAINING}.optimizer.warmupIterations": 11}))
+    assert problem.key == f"{TRAINING}.optimizer.warmupIterations"
+    assert problem.allowed == "at most 10 (iterations)"
+    assert problems_of({f"{TRAINING}.optimizer.warmupIterations": 11, f"{TRAINING}.iterations": 11}) == []
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_mean_of_the_weights_needs_ranks_that_hold_them_whole(stage: int, problems_of: Find) -> None:
+    problems = problems_of({f"{TRAINING}.ema.decay": 0.9, f"{TRAINING}.deepspeed.zeroStage": stage})
+    assert [problem.key for problem in problems] == ([f"{TRAINING}.ema"] if stage == 3 else [])
+    assert problems_of({f"{TRAINING}.deepspeed.zeroStage": stage}) == []
+
+
 @pytest.mark.parametrize(
     ("nodes", "processes", "prompts", "nearest"), [(1, 2, 3, 4), (2, 8, 1, 16), (3, 1, 7, 6), (1, 4, 9, 8)]
 )

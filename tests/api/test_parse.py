@@ -24,6 +24,7 @@ from g2rpo_api.training import (
     DeepSpeedSpec,
     OptimizerSpec,
     SafetySpec,
+    EMASpec,
     TrainingSpec,
 )
 
@@ -119,8 +120,8 @@ evaluations = st.builds(
     max_prompts=positive,
     steps=st.none() | st.integers(2, 100),
     probes=st.lists(texts, max_size=16).map(tuple),
-)
     seed=st.integers(0, 2**63 - 1),
+)
 optimizers = st.builds(
     OptimizerSpec,
     learning_rate=above_zero,
@@ -131,6 +132,16 @@ optimizers = st.builds(
     max_batch=positive,
 )
 
+    schedule=st.sampled_from(["Constant", "Linear", "Cosine"]),
+)
+shares = st.floats(0, 1, exclude_min=True)
+stops = st.builds(
+    StopSpec,
+    max_hours=st.none() | above_zero,
+    max_gpu_hours=st.none() | above_zero,
+    target=st.none() | st.builds(TargetRule, reward=st.just("trained"), value=st.floats(-1e9, 1e9)),
+    plateau=st.none() | st.builds(PlateauRule, iterations=st.integers(2, 500), min_delta=not_negative),
+    collapse=st.none() | st.builds(CollapseRule, reward_drop=shares, zero_variance=shares, diversity_drop=shares),
 
 def models(train: TrainSpec) -> st.SearchStrategy[ModelSpec]:
     """Any model of which these weights are trained."""
@@ -166,12 +177,16 @@ def jobs(draw: st.DrawFn) -> G2RPOJob:
         algorithm=draw(algorithms(steps, train)),
         rewards=draw(rewards()),
         optimizer=draw(optimizers),
-        deepspeed=DeepSpeedSpec(zero_stage=draw(st.integers(0, 3))),
-        checkpoint=CheckpointSpec(every_iterations=draw(positive), keep_last=draw(positive)),
+        ema=draw(st.none() | st.builds(EMASpec, decay=st.floats(0, 1, exclude_max=True), every_iterations=positive)),
+        deepspeed=DeepSpeedSpec(zero_stage=draw(st.integers(0, 2))),
+        checkpoint=CheckpointSpec(
+            every_iterations=draw(positive), keep_last=draw(positive), keep_best=draw(st.booleans())
+        ),
         evaluation=draw(evaluations),
         safety=SafetySpec(max_non_finite_steps=draw(positive)),
     )
     metadata = Metadata(
+        stop=draw(stops),
         name=draw(st.from_regex(r"\A[a-z]([-a-z0-9]{0,46}[a-z0-9])?\Z")),
         namespace=draw(st.none() | texts),
         labels=draw(st.dictionaries(texts, st.text(max_size=5), max_size=2)),

@@ -201,7 +201,15 @@ SMALLEST = {
     "spec.training.evaluation.everyIterations": 1,
     "spec.training.evaluation.maxPrompts": 1,
     "spec.training.evaluation.steps": 2,
+    "spec.training.evaluation.seed": 0,
+    "spec.training.optimizer.warmupIterations": 0,
+    "spec.training.ema.decay": 0,
+    "spec.training.ema.everyIterations": 1,
     "spec.training.safety.maxNonFiniteSteps": 1,
+    "spec.training.stop.plateau.iterations": 2,
+    "spec.training.stop.plateau.minDelta": 0,
+    "spec.training.stop.collapse.iterations": 2,
+    "spec.training.stop.hacking.evaluations": 2,
 }
 
 
@@ -215,6 +223,11 @@ LARGEST = {
     "spec.training.seed": 2**63 - 1,
     "spec.training.model.maxSequenceLength": 512,
     "spec.training.deepspeed.zeroStage": 3,
+    "spec.training.evaluation.seed": 2**63 - 1,
+    "spec.training.optimizer.warmupIterations": 10,
+    "spec.training.stop.collapse.rewardDrop": 1,
+    "spec.training.stop.collapse.zeroVariance": 1,
+    "spec.training.stop.collapse.diversityDrop": 1,
 }
 
 
@@ -234,6 +247,11 @@ ABOVE_ZERO = [
     "spec.training.optimizer.learningRate",
     "spec.training.optimizer.epsilon",
     "spec.training.optimizer.gradientClip",
+    "spec.training.stop.maxHours",
+    "spec.training.stop.maxGpuHours",
+    "spec.training.stop.collapse.rewardDrop",
+    "spec.training.stop.collapse.zeroVariance",
+    "spec.training.stop.collapse.diversityDrop",
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from g2rpo_trainer.checkpoint import (
+    BEST,
     LATEST,
     MANIFEST,
     CheckpointStore,
@@ -59,6 +60,19 @@ def test_the_last_n_are_kept_and_the_pointer_names_the_newest(store: CheckpointS
     names = sorted(path.name for path in store.folder.iterdir())
     assert names == ["iter-000010", "iter-000100", LATEST]
     assert (store.folder / LATEST).read_text() == "iter-000100\n"
+
+
+def test_the_best_outlives_the_last_n_until_there_is_a_better_one(store: CheckpointStore) -> None:
+    for iteration, best in ((1, 1), (2, 1), (3, 1), (4, 1), (5, 5)):
+        store.save(state(iteration), write_shards, best)
+        assert (store.folder / BEST).read_text() == f"iter-00000{best}\n"
+        kept = {path.name for path in store.folder.glob("iter-*")}
+        assert kept == {f"iter-00000{i}" for i in {best, max(1, iteration - 1), iteration}}
+
+
+def test_a_best_one_that_was_lost_is_not_pointed_at(store: CheckpointStore) -> None:
+    store.save(state(4), write_shards, 2)
+    assert not (store.folder / BEST).exists()
 
 
 def truncate(path: Path) -> None:

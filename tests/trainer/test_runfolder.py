@@ -11,7 +11,7 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import load_job, parse_job
 from g2rpo_api.progress import StoppedReport
 from g2rpo_trainer.errors import DataError, StorageError
-from g2rpo_trainer.journal import IterationRecord
+from g2rpo_trainer.journal import IterationRecord, SpentEntry
 from g2rpo_trainer.runfolder import RunFolder
 
 SAMPLE = Path(__file__).parents[2] / "manifests" / "samples" / "miniature-g2rpo.yaml"
@@ -93,6 +93,7 @@ def test_opening_it_again_with_the_same_job_changes_nothing(folder: RunFolder) -
         {"checkpoint": {"everyIterations": 1, "keepLast": 9}},
         {"evaluation": {"everyIterations": 1}},
         {"safety": {"maxNonFiniteSteps": 1}},
+        {"stop": {"maxHours": 3.0, "plateau": {}}},
     ],
 )
 def test_what_does_not_touch_the_numbers_may_change(folder: RunFolder, changes: dict[str, Any]) -> None:
@@ -119,6 +120,17 @@ def test_records_come_back_in_order_and_attempts_count_up(folder: RunFolder) -> 
     assert folder.next_attempt() == 2
     assert folder.take_up(2) == [record(0), record(1), record(2)]
     assert folder.records() == [record(0), record(1), record(2)]
+
+
+def test_what_lost_iterations_took_stays_with_the_last_record_that_is_kept(folder: RunFolder) -> None:
+    def spent(iteration: int) -> SpentEntry:
+        return SpentEntry(seconds=10.0 * iteration, rank_seconds=20.0 * iteration)
+
+    for iteration in range(6):
+        folder.append(record(iteration).model_copy(update={"spent": spent(iteration)}))
+    assert [kept.spent for kept in folder.take_up(2)] == [spent(0), spent(1), spent(5)]
+    assert [kept.spent for kept in folder.take_up(2)] == [spent(0), spent(1), spent(5)]
+    assert [kept.spent for kept in folder.take_up(1)] == [spent(0), spent(5)]
     folder.append(record(3, attempt=2))
     assert folder.next_attempt() == 3
 

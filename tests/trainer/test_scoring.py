@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from g2rpo_trainer.appearance import KINDS, Album
 from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch
 from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
@@ -34,7 +35,7 @@ class Spy:
 
 def scorer(*rewards: Spy, on_failure: str = "Fail", max_batch: int = 2) -> Scorer:
     entries = tuple(WeightedReward(f"r{i}", reward, 1.0, "Train", on_failure) for i, reward in enumerate(rewards))
-    return Scorer(lambda latents: latents.expand(-1, 3, 2, 2), entries, max_batch, Stopwatch(), Counter())
+    return Scorer(lambda latents: latents.expand(-1, 3, 2, 2), entries, max_batch, Stopwatch(), Counter(), Album(1))
 
 
 LATENTS = torch.arange(5.0).view(5, 1, 1, 1) / 10
@@ -48,6 +49,14 @@ def test_each_picture_is_scored_under_its_own_prompt_in_batches_of_bounded_size(
     assert torch.equal(scores.values, torch.stack([expected, expected]))
     assert scores.valid.all()
     assert first.sizes == second.sizes == [2, 2, 1]
+
+
+def test_every_picture_that_is_scored_is_noted_under_its_prompt() -> None:
+    judged = scorer(Spy())
+    judged(LATENTS, ROWS, BATCH)
+    taken = judged.album.take()
+    assert taken.values[:, KINDS.index("brightness")].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert taken.groups == (0, 2, 1, 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from g2rpo_trainer.journal import SpentEntry
 from g2rpo_trainer.records import LossStats, Rollout
 from g2rpo_trainer.summary import (
     Constants,
     Frame,
     RankReport,
     UpdateStats,
+    appearance_entry,
     iteration_record,
     spread,
     untrained_record,
 )
 
 M, L, K, G = 2, 2, 3, 4
-CONSTANTS = Constants(("a", "b"), (1.0, 2.0), (1, 3), (0, 1, 2), clip_range=0.1, learning_rate=1e-3)
-FRAME = Frame(7, 123.0, attempt=2, world_size=2, seconds={"rollout": 1.5}, step_seconds=2.0, evaluation=[])
+CONSTANTS = Constants(("a", "b"), (1.0, 2.0), (1, 3), (0, 1, 2), clip_range=0.1)
+SPENT = SpentEntry(seconds=50.0, rank_seconds=100.0)
+FRAME = Frame(7, 123.0, attempt=2, world_size=2, seconds={"rollout": 1.5}, step_seconds=2.0, evaluation=[], spent=SPENT)
 
 
 def report(seed: int, prompts: int, valid: bool = True) -> RankReport:
@@ -37,7 +40,9 @@ def report(seed: int, prompts: int, valid: bool = True) -> RankReport:
         zero_variance=draw(M, L, K, prompts) > 1.5,
         valid=torch.full((prompts,), valid),
     )
-    return RankReport(rollout, UpdateStats(losses, [3.0, 5.0], skipped=1), model_calls=10 * seed, images=seed)
+    update = UpdateStats(losses, [3.0, 5.0], skipped=1, learning_rate=1e-3 * seed)
+    looks, diversities = draw(5 * prompts, 4).sigmoid(), [0.1 * seed] * prompts
+    return RankReport(rollout, update, model_calls=10 * seed, images=seed, appearance=looks, diversities=diversities)
 
 
 REPORTS = [report(1, 3), report(2, 1, valid=False)]
@@ -91,8 +96,28 @@ def test_the_spread_of_a_step_is_the_weighted_mean_of_group_deviations() -> None
 def test_counts_add_up_over_ranks() -> None:
     assert (RECORD.groups, RECORD.skipped_groups) == (4, 1)
     assert RECORD.zero_variance_groups == sum(int(r.rollout.zero_variance.sum()) for r in REPORTS)
+    assert RECORD.cells == M * L * K * (3 + 1)
     assert (RECORD.model_calls, RECORD.images) == (30, 3)
     assert (RECORD.iteration, RECORD.attempt, RECORD.seconds) == (7, 2, {"rollout": 1.5})
+    assert RECORD.spent == SPENT
+
+
+def test_the_learning_rate_is_that_of_the_iteration() -> None:
+    assert RECORD.policy is not None
+    assert RECORD.policy.learning_rate == 1e-3
+
+
+def test_pictures_count_one_by_one_and_prompts_one_by_one() -> None:
+    looks = np.concatenate([r.appearance.double().numpy() for r in REPORTS]).mean(axis=0)
+    assert RECORD.appearance is not None
+    found = RECORD.appearance
+    assert [found.saturation, found.brightness, found.contrast, found.lattice] == pytest.approx(looks)
+    assert found.diversity == pytest.approx((3 * 0.1 + 1 * 0.2) / 4)
+
+
+def test_prompts_with_a_single_picture_have_no_part_in_the_diversity() -> None:
+    assert appearance_entry(torch.zeros(3, 4), [math.nan, 0.4, 0.2]).diversity == pytest.approx(0.3)
+    assert math.isnan(appearance_entry(torch.zeros(1, 4), [math.nan]).diversity)
 
 
 def test_advantages_are_summed_up_over_all_ranks() -> None:

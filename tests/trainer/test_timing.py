@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from g2rpo_trainer.timing import Counter, Stopwatch
+from g2rpo_trainer.journal import SpentEntry
+from g2rpo_trainer.timing import Counter, Meter, Stopwatch
 
 
 class Clock:
@@ -37,6 +38,17 @@ def test_a_phase_left_by_an_error_is_booked() -> None:
     except KeyError:
         pass
     assert watch.take() == {"train": 3.0}
+
+
+def test_a_meter_adds_attempts_up_and_multiplies_by_ranks() -> None:
+    clock = Clock()
+    clock.now = 50.0
+    meter = Meter(4, clock)
+    clock.now += 30
+    assert meter.read() == SpentEntry(seconds=30.0, rank_seconds=120.0)
+    meter.resume(SpentEntry(seconds=1000.0, rank_seconds=1500.0))
+    clock.now += 10
+    assert meter.read() == SpentEntry(seconds=1040.0, rank_seconds=1660.0)
 
 
 def test_a_paused_counter_counts_nothing() -> None:

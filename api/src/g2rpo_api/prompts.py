@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from g2rpo_api.base import MAX_INT32, WHOLE, Items, Model, Positive, Text
+from g2rpo_api.base import MAX_INT32, WHOLE, Items, Model, Positive, Seed, Text
 from g2rpo_api.rules import Fault, Rule
 
 BUILTIN_PROMPTS = ("builtin:numbers", "builtin:numbers-heldout")
@@ -76,6 +76,8 @@ class EvaluationSpec(Model):
     """Prompts that training never sees, as in prompts.path; only training prompts are evaluated when empty."""
     max_prompts: Positive = 64
     """Prompts per evaluation and file, from the top."""
+    seed: Seed = 0
+    """Seed of the evaluation's noise; runs with equal ones can be compared picture by picture."""
     steps: Steps | None = None
     """Grid steps of evaluation pictures; sampling.steps when empty."""
     probes: Annotated[Items[Text], Field(max_length=16)] = ()

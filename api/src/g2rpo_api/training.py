@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from g2rpo_api.algorithm import AlgorithmSpec, grid_rules
 from g2rpo_api.base import (
     WHOLE,
+    Count,
     Items,
     Model,
     NonNegativeFloat,
@@ -27,8 +28,10 @@ from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
 from g2rpo_api.rewards import MAX_REWARDS, RewardSpec
 from g2rpo_api.rewards import Role as Role
 from g2rpo_api.rules import Fault, Rule
+from g2rpo_api.stopping import StopSpec, stop_rules
 from g2rpo_api.tracking import TrackingSpec
 
+Schedule = Literal["Constant", "Linear", "Cosine"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -36,7 +39,13 @@ class OptimizerSpec(Model):
     """AdamW (arXiv 1711.05101)."""
 
     learning_rate: PositiveFloat = 1e-4
-    """Constant learning rate. 1e-4 suits LoRA and the miniature; 1e-6 to 1e-5 full training of large models."""
+    """Learning rate. 1e-4 suits LoRA and the miniature; 1e-6 to 1e-5 full training of large models."""
+    warmup_iterations: Count = 0
+    """Iterations over which the learning rate rises in equal steps to its full value. A few help when the first
+    updates are clipped much."""
+    schedule: Schedule = "Constant"
+    """Learning rate after the warm-up: `Constant`, or falling to nothing at `iterations`, along a straight line
+    (`Linear`) or half a wave (`Cosine`). A run that is taken up with more iterations follows the longer curve."""
     betas: Annotated[Items[Probability], Field(min_length=2, max_length=2)] = (0.9, 0.999)
     """Decay of the running mean of the gradient and of its square."""
     epsilon: PositiveFloat = 1e-8
@@ -48,6 +57,15 @@ class OptimizerSpec(Model):
     max_batch: Positive = 8
     """Rows that go through the transformer at once with gradient, per rank. Lower it when memory runs out
     during the update; results do not change."""
+
+
+class EMASpec(Model):
+    """Running mean of the trained weights (exponential moving average): steadier pictures than the last weights."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Share of the mean that stays at each update. 0.95 averages over some 20 updates; the first ones count more."""
+    every_iterations: Positive = 1
+    """Iterations between updates of the mean."""
 
 
 class DeepSpeedSpec(Model):
@@ -65,6 +83,9 @@ class CheckpointSpec(Model):
     """Iterations between checkpoints: what a crash may cost."""
     keep_last: Positive = 3
     """Checkpoints that are kept; older ones are deleted."""
+    keep_best: bool = False
+    """Also save a checkpoint whenever an evaluation of the trained rewards is the best so far, on unseen prompts
+    where there are some, and keep it until there is a better one."""
 
 
 class SafetySpec(Model):
@@ -86,11 +107,15 @@ def _kl_rule(variant: str, member: str) -> Rule:
     )
 
 
+_WHOLE_WEIGHTS = "absent when deepspeed.zeroStage is 3, where no rank holds the weights whole"
+_WITHOUT_EMA = "remove it, or set deepspeed.zeroStage to at most 2"
+
+
 class TrainingSpec(Model):
     """What is trained, on what, by which rules."""
 
     seed: Seed = 0
-    """Seed of all randomness. Equal seeds give equal runs, whatever the number of ranks, to rounding."""
+    """Seed of all randomness in training. Equal seeds give equal runs, whatever the number of ranks, to rounding."""
     iterations: Positive
     """Iterations to train."""
     model: ModelSpec
@@ -105,6 +130,9 @@ class TrainingSpec(Model):
     """The rewards; at least one with role Train."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """The optimizer."""
+    ema: EMASpec | None = None
+    """Running mean of the trained weights, which evaluation and export then use. Needs their memory once more on
+    every rank, and a deepspeed.zeroStage below 3."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     """How the training state is split over ranks."""
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -115,6 +143,8 @@ class TrainingSpec(Model):
     """When to give up."""
     tracking: TrackingSpec = TrackingSpec()
     """Where the run is shown beside its own folder and port."""
+    stop: StopSpec = StopSpec()
+    """When to end before the last iteration."""
 
     unique: ClassVar[dict[str, str]] = {"rewards": "name"}
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -125,16 +155,36 @@ class TrainingSpec(Model):
             "must have at least one reward of role Train; set role: Train on one",
             ".rewards",
         ),
+        Rule(
+            "!has(self.optimizer) || !has(self.optimizer.warmupIterations) || "
+            "self.optimizer.warmupIterations <= self.iterations",
+            "must be at most iterations; lower it",
+            ".optimizer.warmupIterations",
+        ),
+        Rule(
+            "!has(self.ema) || !has(self.deepspeed) || !has(self.deepspeed.zeroStage) || self.deepspeed.zeroStage < 3",
+            f"must be {_WHOLE_WEIGHTS}; {_WITHOUT_EMA}",
+            ".ema",
+            "FieldValueForbidden",
+        ),
+        *stop_rules(),
     )
 
     def faults(self) -> Iterator[Fault]:
-        """Steps that the grid lacks, a reference that is not there, nothing to train on."""
+        """Steps that the grid lacks, a reference that is not there, nothing to train on, rules about nothing."""
         for fault in self.algorithm.settings.grid_faults(self.sampling.steps):
             yield replace(fault, at=("algorithm", self.algorithm.member, *fault.at))
         yield from _kl_faults(self)
         if all(reward.role == "HeldOut" for reward in self.rewards):
             names = [reward.name for reward in self.rewards]
             yield Fault(("rewards",), names, "a list with at least one reward of role Train", "set role: Train on one")
+        if self.optimizer.warmup_iterations > self.iterations:
+            at = ("optimizer", "warmupIterations")
+            yield Fault(at, self.optimizer.warmup_iterations, f"at most {self.iterations} (iterations)", "lower it")
+        if self.ema is not None and self.deepspeed.zero_stage == 3:
+            yield Fault(("ema",), self.ema.model_dump(by_alias=True), _WHOLE_WEIGHTS, _WITHOUT_EMA)
+        for fault in self.stop.reward_faults({reward.name: reward.role for reward in self.rewards}):
+            yield replace(fault, at=("stop", *fault.at))
 
 
 def _kl_faults(training: TrainingSpec) -> Iterator[Fault]:

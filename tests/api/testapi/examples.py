@@ -144,7 +144,7 @@ class Maker:
     def number(self, node: Schema) -> float:
         """A number in its range, ends included."""
         whole = node["type"] == "integer"
-        least = node.get("minimum", node.get("exclusiveMinimum"))
+        least = node.get("minimum", node.get("exclusiveMinimum", -1000))
         most = node.get("maximum", node.get("exclusiveMaximum", least + 1000))
         if self.random.random() < EXTREME:
             ends = [node[end] for end in ("minimum", "maximum") if end in node]
@@ -174,6 +174,20 @@ class Maker:
         for reward in training["rewards"]:
             reward["name"] = f"r{next(names)}"
         training["rewards"][-1]["role"] = self.random.choice(("Train", None))
+        self.agree_course(training)
+
+    def agree_course(self, training: Data) -> None:
+        """Rules about rewards that the job has; a rate that gets warm in time; an average of whole weights."""
+        rewards, stop = training["rewards"], training.get("stop") or {}
+        if stop.get("target") is not None:
+            stop["target"]["reward"] = self.random.choice(rewards)["name"]
+        if all(reward.get("role") != "HeldOut" for reward in rewards):
+            stop.pop("hacking", None)
+        optimizer, deepspeed = training.get("optimizer") or {}, training.get("deepspeed") or {}
+        if optimizer.get("warmupIterations") is not None:
+            optimizer["warmupIterations"] = min(optimizer["warmupIterations"], training["iterations"])
+        if training.get("ema") is not None and deepspeed.get("zeroStage") == 3:
+            deepspeed["zeroStage"] = 2
 
     def agree_workers(self, workers: Data) -> None:
         for items, key in (("volumes", "name"), ("env", "name"), ("volumeMounts", "mountPath")):

@@ -13,6 +13,7 @@ import torch
 
 from g2rpo_trainer.journal import (
     AdvantageEntry,
+    AppearanceEntry,
     EvaluationEntry,
     IterationRecord,
     PolicyEntry,
@@ -60,8 +61,18 @@ def reward(name: str, anchor: float | None, branch: Mapping[str, float], weight:
     )
 
 
+def looks(level: float) -> AppearanceEntry:
+    """Statistics that go up and down together, each at a height of its own."""
+    return AppearanceEntry(
+        saturation=0.5 * level, brightness=0.9 * level, contrast=0.4 * level, lattice=0.3 * level, diversity=0.2 * level
+    )
+
+
 def evaluation(prompts: int = 80, unseen: bool = False, **rewards: Spread) -> EvaluationEntry:
-    return EvaluationEntry(split="unseen" if unseen else "eval", prompts=prompts, rewards=rewards)
+    appearance = looks(0.25 if unseen else 0.5)
+    return EvaluationEntry(
+        split="unseen" if unseen else "eval", prompts=prompts, rewards=rewards, appearance=appearance
+    )
 
 
 def policy(k: int = 2, **changes: Any) -> PolicyEntry:
@@ -91,6 +102,8 @@ def record(iteration: int, **changes: Any) -> IterationRecord:
         "policy": policy() if training else None,
         "groups": 8 if training else 0,
         "zero_variance_groups": 0,
+        "cells": 32 if training else 0,
+        "appearance": looks(1 / (1 + iteration)) if training else None,
         "skipped_groups": 0,
         "seconds": {"rollout": 1.0, "reward": 0.5, "train": 0.25} if training else {},
         "step_seconds": 2.0,
@@ -135,6 +148,6 @@ def write_folder(
 def make() -> Any:
     """The builders of this file, by name."""
     return SimpleNamespace(
-        spread=spread, hits=hits, reward=reward, evaluation=evaluation, policy=policy, record=record,
+        spread=spread, hits=hits, looks=looks, reward=reward, evaluation=evaluation, policy=policy, record=record,
         rising_run=rising_run, job=JOB, folder=write_folder,
     )  # fmt: skip

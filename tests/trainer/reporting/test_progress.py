@@ -19,7 +19,7 @@ from g2rpo_api.progress import (
 from g2rpo_trainer.monitoring.progress import RunInfo, State, curve, document, number
 from g2rpo_trainer.stopping import LONGEST_REASON
 
-RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4, attempt=3)
+RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, attempt=3)
 BEAT = 1_700_000_000.5
 
 
@@ -98,7 +98,7 @@ def test_what_is_no_number_is_null(make: Any) -> None:
 
 
 def test_a_job_that_now_asks_for_fewer_iterations_than_are_done_is_done(make: Any) -> None:
-    run = RunInfo("numbers", 4, 1, {"ocr": "train"}, cells_per_group=1)
+    run = RunInfo("numbers", 4, 1, {"ocr": "train"})
     assert told(document(run, State(BEAT, [make.record(i) for i in range(1, 9)]))).percent == 100.0
 
 
@@ -107,7 +107,7 @@ def test_the_largest_document_fits_64_kib(make: Any) -> None:
         f"{'reward-with-the-longest-name-that-is-allowed-for-a-reward':<60}{i:03}".replace(" ", "-") for i in range(64)
     ]
     assert {len(name) for name in names} == {63}
-    run = RunInfo("j" * 52, 10**6, 512, dict.fromkeys(names, "train"), cells_per_group=1)
+    run = RunInfo("j" * 52, 10**6, 512, dict.fromkeys(names, "train"))
     rewards = [make.reward(name, -0.123456789, {}) for name in names]
     records = [make.record(10**6 + i, rewards=rewards) for i in range(100)]
     stopped = StoppedReport(reason="Requested", message="\u0001" * LONGEST_REASON)

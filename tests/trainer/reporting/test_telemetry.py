@@ -24,7 +24,7 @@ from g2rpo_trainer.monitoring.names import PREFIX
 from g2rpo_trainer.monitoring.progress import RunInfo
 from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
 
-RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4, attempt=3)
+RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, attempt=3)
 STALL = 60.0
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 NAMES = {
@@ -34,6 +34,7 @@ NAMES = {
     "clip_ratio", "approx_kl", "step_reward_std", "step_clip_ratio", "step_loss", "step_ratio_absdev",
     "step_duration_seconds_bucket", "step_duration_seconds_count", "step_duration_seconds_sum",
     "phase_duration_seconds",
+    "image_saturation", "image_brightness", "image_contrast", "image_lattice", "image_diversity",
     "images_total", "nfe_total", "nonfinite_steps_total", "restarts_total",
     "checkpoint_last_success_timestamp_seconds", "checkpoint_duration_seconds", "beat_timestamp_seconds",
 }  # fmt: skip
@@ -183,6 +184,14 @@ def test_counters_add_up(make: Any, telemetry: Telemetry, endpoint: Endpoint) ->
     assert samples["step_duration_seconds_sum", ()] == 6.0
     assert samples["step_duration_seconds_bucket", labels(le="1.0")] == 0
     assert samples["step_duration_seconds_bucket", labels(le="2.5")] == 3
+
+
+def test_what_pictures_look_like_is_told_by_split(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.record(4, evaluation=[make.evaluation(), make.evaluation(unseen=True)]), 1.0)
+    samples = scrape(endpoint)
+    for split, level in (("rollout", 0.2), ("eval", 0.5), ("unseen", 0.25)):
+        found = [samples[f"image_{name}", labels(split=split)] for name in make.looks(level).model_dump()]
+        assert found == pytest.approx(list(make.looks(level).model_dump().values()))
 
 
 def test_phases_of_an_earlier_iteration_do_not_linger(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:

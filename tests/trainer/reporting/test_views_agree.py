@@ -94,7 +94,7 @@ def runs(draw: st.DrawFn) -> list[IterationRecord]:
 
 
 def telemetry(total: int) -> Telemetry:
-    return Telemetry(RunInfo("numbers", total, 2, ROLES, cells_per_group=4), Vitals(60.0))  # type: ignore[arg-type]
+    return Telemetry(RunInfo("numbers", total, 2, ROLES), Vitals(60.0))  # type: ignore[arg-type]
 
 
 def write_metrics(folder: Path, records: list[IterationRecord]) -> None:
@@ -117,7 +117,7 @@ def test_machines_can_read_every_run(tmp_path: Path, records: list[IterationReco
     rows = list(csv.DictReader(io.StringIO((tmp_path / "curve.csv").read_text())))
     assert [int(row["iteration"]) for row in rows] == [record.iteration for record in records]
     assert all(cell == "" or math.isfinite(float(cell)) for row in rows for cell in row.values())
-    run = RunInfo("numbers", 10, 2, ROLES, cells_per_group=4)  # type: ignore[arg-type]
+    run = RunInfo("numbers", 10, 2, ROLES)  # type: ignore[arg-type]
     told = document(run, State(1.7e9, records, "Training", eta_seconds(records, 10)))
     assert ProgressReport.model_validate_json(told.model_dump_json(by_alias=True)) == told
     line = format_line(records, 10)
@@ -152,7 +152,7 @@ def test_scrapers_can_read_every_run(records: list[IterationRecord]) -> None:
 
 def test_all_views_tell_the_same_numbers(make: Any, tmp_path: Path) -> None:
     records = make.rising_run()
-    run = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, cells_per_group=4)
+    run = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"})
     rewards = {reward.name: reward for reward in document(run, State(1.7e9, records, "Finished")).rewards}
     line = format_line(records, 40)
     page = render(make.folder(tmp_path, records))

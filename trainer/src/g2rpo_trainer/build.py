@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from g2rpo_api.training import OptimizerSpec, TrainingSpec
 from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
 from g2rpo_trainer.algorithms.surrogate import UpdateSettings
+from g2rpo_trainer.appearance import Album
 from g2rpo_trainer.checkpoint import CheckpointStore, TrainState
 from g2rpo_trainer.engine import Engine, OptimizerSettings, World
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.evaluation import EvaluationSet, Evaluator
 from g2rpo_trainer.flow.schedule import Grid, shifted_grid
+from g2rpo_trainer.learning_rate import learning_rate
 from g2rpo_trainer.loop import Algorithm, Plan, Run
 from g2rpo_trainer.models.loading import compute_precision, find_source, load_family
 from g2rpo_trainer.models.protocol import Family, Forward
@@ -37,13 +40,15 @@ from g2rpo_trainer.prompt_files import load_prompts
 from g2rpo_trainer.prompts import iteration_batch, met_prompts
 from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Prompt
+from g2rpo_trainer.reporting.history import outline
 from g2rpo_trainer.resources import resolve
 from g2rpo_trainer.rewards.registry import build_reward
 from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
 from g2rpo_trainer.runfolder import RunFolder
+from g2rpo_trainer.stop_rules import end_of
 from g2rpo_trainer.summary import Constants
 from g2rpo_trainer.texts import TextCache, text_cache
-from g2rpo_trainer.timing import Counter, Stopwatch
+from g2rpo_trainer.timing import Counter, Meter, Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +83,7 @@ def build(
         SpecError: the number of ranks does not fit the job.
         DataError, RewardError: something that the job names is missing or damaged.
     """
-    training = job.spec.training
+    training, meter = job.spec.training, Meter(world.size)
     _refuse_uneven_ranks(training, world.size)
     prompts = load_prompts(Path(resolve(training.prompts.path)), training.prompts, "spec.training.prompts.path")
     sets = evaluation_sets(training, prompts)
@@ -86,12 +91,16 @@ def build(
     texts = text_cache(training, source, Path(training.model.text_cache or folder.texts))
     _encode(texts, _texts(training, prompts, sets), world)
     family = load_family(training, source)
-    engine = Engine(family.transformer, _optimizer_settings(training), world, compute_precision(training.model))
+    engine = Engine(
+        family.transformer, _optimizer_settings(training), world, compute_precision(training.model), training.ema
+    )
     model = _model(training, family, engine.forward, texts)
     rewards = tuple(build_reward(spec, world.device) for spec in training.rewards)
     store = CheckpointStore(folder.checkpoints, training.checkpoint.keep_last, world.rank == 0, world.barrier)
     state = _resume(training, world, engine, store)
     records = world.gather(folder.take_up(state.iteration) if world.rank == 0 else [])[0]
+    if records:
+        meter.resume(records[-1].spent)
     scorer, stopwatch = _scorer(training, family, tuple(r for r in rewards if r.role == "Train"))
     evaluator = _evaluator(training, model, rewards, (sets, probes(training, prompts)), world)
     publisher.resume(records, [probe.text for probe in evaluator.probes], state.iteration)
@@ -110,14 +119,18 @@ def build(
             checkpoint_every=training.checkpoint.every_iterations,
             evaluate_every=training.evaluation.every_iterations,
             max_nonfinite_in_a_row=training.safety.max_non_finite_steps,
+            keep_best=training.checkpoint.keep_best,
         ),
         constants=_constants(training),
         store=store,
         publisher=publisher,
         stopwatch=stopwatch,
+        meter=meter,
         stop_requested=stop,
         end_requested=end,
-        last_record=records[-1] if records else None,
+        end_by_rules=partial(end_of, training),
+        learning_rate=partial(learning_rate, training.optimizer, training.iterations),
+        history=[outline(record) for record in records],
     )
     return Built(run, state, family)
 
@@ -251,8 +264,8 @@ def _untrained(family: Family, forward: Forward) -> Callable[[], AbstractContext
 
 
 def _scorer(training: TrainingSpec, family: Family, rewards: tuple[WeightedReward, ...]) -> tuple[Scorer, Stopwatch]:
-    stopwatch = Stopwatch()
-    return Scorer(family.decode, rewards, training.sampling.max_decode_batch, stopwatch, Counter()), stopwatch
+    stopwatch, album = Stopwatch(), Album(family.patch_pixels)
+    return Scorer(family.decode, rewards, training.sampling.max_decode_batch, stopwatch, Counter(), album), stopwatch
 
 
 def _evaluator(
@@ -267,7 +280,7 @@ def _evaluator(
     return Evaluator(
         model=model,
         grid=sampling_grid(training, model.family, training.evaluation.steps),
-        seed=training.seed,
+        seed=training.evaluation.seed,
         scorer=scorer,
         sets=drawn[0],
         probes=drawn[1],
@@ -308,7 +321,6 @@ def _constants(training: TrainingSpec) -> Constants:
         granularities=settings.granularities if isinstance(settings, G2RPOSettings) else (1,),
         steps=tuple(settings.steps()) if isinstance(settings, G2RPOSettings) else None,
         clip_range=settings.clip_range,
-        learning_rate=training.optimizer.learning_rate,
     )
 
 

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 LATEST = "latest"
 """File with the name of the newest checkpoint, for people and tools."""
+BEST = "best"
+"""The same of the one whose evaluation was best, where it is kept."""
 
 
 class TrainState(BaseModel):
@@ -67,8 +69,10 @@ class CheckpointStore:
     """Rank 0 names and deletes; every rank writes its shards."""
     barrier: Callable[[], None]
 
-    def save(self, state: TrainState, write_shards: Callable[[Path, str], None]) -> None:
+    def save(self, state: TrainState, write_shards: Callable[[Path, str], None], best: int | None = None) -> None:
         """Write a checkpoint; `write_shards(folder, name)` puts this rank's files below folder/name.
+
+        The checkpoint of iteration `best` outlives the number that is kept.
 
         Raises:
             StorageError: the disk is full or not writable; earlier checkpoints are untouched.
@@ -83,6 +87,7 @@ class CheckpointStore:
             self.barrier()
             if self.is_writer:
                 self._publish(partial, name, state)
+                self._delete_old(best)
             self.barrier()
 
     def newest(self) -> tuple[str, TrainState] | None:
@@ -102,8 +107,14 @@ class CheckpointStore:
         partial.replace(target)
         sync_folder(self.folder)
         replace_file(self.folder / LATEST, f"{name}\n".encode())
+
+    def _delete_old(self, best: int | None) -> None:
+        kept = None if best is None else self.folder / name_of(best)
+        if kept is not None and kept.is_dir():
+            replace_file(self.folder / BEST, f"{kept.name}\n".encode())
         for old in self._complete()[: -self.keep_last]:
-            shutil.rmtree(old)
+            if old != kept:
+                shutil.rmtree(old)
 
     def _complete(self) -> list[Path]:
         return sorted(self.folder.glob("iter-*"))

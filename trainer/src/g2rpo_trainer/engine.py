@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from g2rpo_api.training import EMASpec
+from g2rpo_trainer.averaging import WeightMean
 from g2rpo_trainer.environment import RankEnvironment, await_first_rank
 from g2rpo_trainer.errors import PeerLostError
 from g2rpo_trainer.models.protocol import Forward
@@ -28,6 +30,8 @@ import deepspeed
 from deepspeed.accelerator import get_accelerator
 
 T = TypeVar("T")
+MEAN = "g2rpo_weight_mean"
+"""Key of the running mean among what DeepSpeed saves."""
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long ranks wait for each other, when they meet and later; one whose process ends is noticed at once."""
 LOST = ("closed by peer", "reset by peer", "Broken pipe", "Timed out waiting", "remote process exited", "was aborted")
@@ -166,11 +170,17 @@ class Engine:
     """A module whose gradients are averaged over ranks and whose weights AdamW moves."""
 
     def __init__(
-        self, module: nn.Module, settings: OptimizerSettings, world: World, compute: torch.dtype = torch.float32
+        self,
+        module: nn.Module,
+        settings: OptimizerSettings,
+        world: World,
+        compute: torch.dtype = torch.float32,
+        ema: EMASpec | None = None,
     ) -> None:
         """Wrap `module`; the parameters that require a gradient are trained.
 
         `compute` bfloat16 runs the forward in torch's autocast; trained weights and their gradients stay float32.
+        `ema` keeps a running mean of them; not with stage 3, where no rank holds them whole.
         """
         self._world = world
         self._settings = settings
@@ -183,11 +193,17 @@ class Engine:
             config=_deepspeed_config(settings) | _autocast_config(settings, compute),
         )
         self._engine.eval()
+        self._mean = WeightMean(trained, ema.decay, ema.every_iterations) if ema else None
 
     @property
     def forward(self) -> Forward:
         """The module's forward, through DeepSpeed's hooks."""
         return self._engine
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Let the next steps have this learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient; nothing is exchanged or changed before `step` (but shards, from stage 2 on)."""
@@ -205,6 +221,15 @@ class Engine:
             norm = float(self._engine.get_global_grad_norm())
         return StepReport(norm, self._optimizer.applied)
 
+    def update_mean(self, iteration: int) -> None:
+        """Take the weights after `iteration` into their running mean, if one is kept and an update is due."""
+        if self._mean is not None:
+            self._mean.update(iteration)
+
+    def mean_weights(self) -> AbstractContextManager[None]:
+        """Inside, the weights are their running mean if one is kept."""
+        return nullcontext() if self._mean is None else self._mean.in_place()
+
     def whole_weights(self) -> AbstractContextManager[None]:
         """Inside, every rank holds all weights (ZeRO-3 gathers them). All ranks enter it."""
         if self._settings.zero_stage < 3:
@@ -213,11 +238,16 @@ class Engine:
 
     def save(self, folder: Path, tag: str) -> None:
         """Write every rank's shards below folder/tag. All ranks call it."""
-        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
+        mean = {} if self._mean is None else {MEAN: self._mean.state()}
+        self._engine.save_checkpoint(
+            str(folder), tag=tag, client_state=mean, save_latest=False, exclude_frozen_parameters=True
+        )
 
     def load(self, folder: Path, tag: str) -> None:
         """Read what `save` wrote at the same world size. All ranks call it."""
-        self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+        _, kept = self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+        if self._mean is not None:
+            self._mean.load(kept[MEAN])
 
 
 def _deepspeed_config(settings: OptimizerSettings) -> dict[str, Any]:

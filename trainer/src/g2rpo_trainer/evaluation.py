@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from g2rpo_trainer import noise
+from g2rpo_trainer.appearance import diversity
 from g2rpo_trainer.flow.schedule import Grid
 from g2rpo_trainer.flow.solver import trajectory
 from g2rpo_trainer.journal import EvaluationEntry
 from g2rpo_trainer.policy import Model
 from g2rpo_trainer.records import Prompt, PromptBatch
 from g2rpo_trainer.rewards.scoring import Scorer
-from g2rpo_trainer.summary import spread
+from g2rpo_trainer.summary import appearance_entry, spread
 
 T = TypeVar("T")
 Split = Literal["eval", "unseen"]
@@ -61,9 +62,14 @@ class Evaluator:
         mine = share(group.prompts, self.rank, self.world_size)
         batch = PromptBatch(0, tuple(range(len(mine))), mine)
         scores = self.scorer(self._samples(mine), torch.arange(len(mine)), batch).values
-        everyone = torch.stack(self.gather(scores), dim=2).flatten(1)[:, : len(group.prompts)]
-        rewards = {entry.name: spread(everyone[m]) for m, entry in enumerate(self.scorer.rewards)}
-        return EvaluationEntry(split=group.split, prompts=len(group.prompts), rewards=rewards)
+        taken, count = self.scorer.album.take(), len(group.prompts)
+        everyone, values, thumbnails = (
+            torch.stack(self.gather(rows), dim=1).flatten(0, 1)[:count]
+            for rows in (scores.T, taken.values, taken.thumbnails)
+        )
+        rewards = {entry.name: spread(everyone[:, m]) for m, entry in enumerate(self.scorer.rewards)}
+        looks = appearance_entry(values, [diversity(thumbnails)])
+        return EvaluationEntry(split=group.split, prompts=count, rewards=rewards, appearance=looks)
 
     @torch.no_grad()
     def _samples(self, prompts: Sequence[Prompt]) -> Tensor:

@@ -45,6 +45,27 @@ class RewardEntry(Entry):
     branch: dict[str, Spread]
 
 
+class AppearanceEntry(Entry):
+    """What pictures look like, as means over them, each from 0 to 1; see `appearance.py`."""
+
+    saturation: float
+    brightness: float
+    contrast: float
+    lattice: float
+    """Share of the contrast that repeats from one of the model's patches to the next."""
+    diversity: float
+    """Distance between two pictures: of the same prompt in a rollout, of different prompts in an evaluation; NaN
+    where no two can be compared."""
+
+
+class SpentEntry(Entry):
+    """What all attempts took until now, those iterations included whose weights were lost."""
+
+    seconds: float
+    rank_seconds: float
+    """The same times the ranks."""
+
+
 class EvaluationEntry(Entry):
     """All rewards, trained and held-out, on one fixed set of prompts with fixed noise."""
 
@@ -52,6 +73,7 @@ class EvaluationEntry(Entry):
     """`eval`: prompts of the training file; `unseen`: prompts the training never uses."""
     prompts: int
     rewards: dict[str, Spread]
+    appearance: AppearanceEntry | None = None
 
 
 class AdvantageEntry(Entry):
@@ -111,6 +133,8 @@ class IterationRecord(Entry):
     groups: int
     zero_variance_groups: int
     """(group, step, granularity, reward) cells whose members all scored the same."""
+    cells: int = 0
+    """All such cells."""
     skipped_groups: int
     """Groups without advantage because a reward with onFailure SkipGroup failed."""
     seconds: dict[Phase, float]
@@ -120,5 +144,8 @@ class IterationRecord(Entry):
     """Rows that went through the transformer without gradient, over all ranks."""
     images: int
     """Pictures decoded and scored for training, over all ranks."""
+    appearance: AppearanceEntry | None = None
+    """Of those pictures."""
+    spent: SpentEntry = SpentEntry(seconds=0.0, rank_seconds=0.0)
     stopped: StoppedReport | None = None
     """Why the run ended here, before the job's last iteration."""

@@ -8,11 +8,12 @@ point from which the run can be taken up again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from g2rpo_api.progress import StoppedReport
+from g2rpo_trainer.appearance import group_diversities
 from g2rpo_trainer.checkpoint import CheckpointStore, TrainState
 from g2rpo_trainer.engine import Engine, World
 from g2rpo_trainer.errors import DivergedError
@@ -21,9 +22,10 @@ from g2rpo_trainer.journal import EvaluationEntry, IterationRecord
 from g2rpo_trainer.policy import BoundPolicy, Model
 from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Experience, Loss, LossStats, PromptBatch
+from g2rpo_trainer.reporting.history import best_iteration, outline
 from g2rpo_trainer.rewards.scoring import Scorer
 from g2rpo_trainer.summary import Constants, Frame, RankReport, UpdateStats, iteration_record, untrained_record
-from g2rpo_trainer.timing import Stopwatch
+from g2rpo_trainer.timing import Meter, Stopwatch
 
 
 class Algorithm(Protocol):
@@ -46,6 +48,8 @@ class Plan:
     checkpoint_every: int
     evaluate_every: int
     max_nonfinite_in_a_row: int
+    keep_best: bool
+    """Whether the checkpoint of the best evaluation is kept."""
 
     def checkpoint_due(self, iteration: int) -> bool:
         """After every N iterations and the last."""
@@ -72,12 +76,17 @@ class Run:
     store: CheckpointStore
     publisher: Publisher | Silent
     stopwatch: Stopwatch
+    meter: Meter
     stop_requested: Callable[[], bool]
     """Whether this rank was told to save and leave, to go on later."""
     end_requested: Callable[[], StoppedReport | None]
-    """Why to end for good, if this rank knows of a reason."""
-    last_record: IterationRecord | None
-    """Of earlier attempts; None where not even the untrained model was evaluated."""
+    """Why to end for good, if this rank was told to."""
+    end_by_rules: Callable[[Sequence[IterationRecord]], StoppedReport | None]
+    """Why to end for good by what the records say."""
+    learning_rate: Callable[[int], float]
+    """By iteration."""
+    history: list[IterationRecord]
+    """Of all attempts; the loop adds to it. Empty where not even the untrained model was evaluated."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +107,10 @@ def train(run: Run, state: TrainState) -> bool:
     Raises:
         TrainerError: a reward failed, training diverged, or the disk refused.
     """
-    if run.last_record is None:
-        _evaluate_untrained(run)
+    if not run.history:
+        _publish(run, _untrained(run))
     if (stopped := _early_end(run, state.iteration)) is not None:
-        _end_where_it_stands(run, state.iteration, stopped)
+        run.publisher.amend(_evaluated(run, run.history[-1]).evaluation, stopped)
         return True
     for iteration in range(state.iteration + 1, run.plan.iterations + 1):
         started = time.perf_counter()
@@ -110,11 +119,13 @@ def train(run: Run, state: TrainState) -> bool:
             _checkpoint(run, state)
             return False
         state = learnt.state
-        stopped = _early_end(run, iteration)
-        evaluation = _evaluate(run, iteration) if stopped or run.plan.evaluation_due(iteration) else []
-        frame = _frame(run, iteration, evaluation, time.perf_counter() - started)
-        run.publisher.publish(_record(run, learnt, replace(frame, stopped=stopped)))
-        if stopped or run.plan.checkpoint_due(iteration):
+        evaluation = _evaluate(run, iteration) if run.plan.evaluation_due(iteration) else []
+        record = _record(run, learnt, _frame(run, iteration, evaluation, started))
+        stopped = _early_end(run, iteration, record)
+        if stopped:
+            record = _evaluated(run, record).model_copy(update={"stopped": stopped})
+        _publish(run, record)
+        if stopped or run.plan.checkpoint_due(iteration) or _best(run) == iteration:
             _checkpoint(run, state)
         if stopped:
             break
@@ -145,11 +156,11 @@ def _stopping(run: Run) -> bool:
     return run.world.any(run.stop_requested())
 
 
-def _early_end(run: Run, iteration: int) -> StoppedReport | None:
+def _early_end(run: Run, iteration: int, *record: IterationRecord) -> StoppedReport | None:
     """Why the run ends after this iteration, which is not the last; the same answer on every rank."""
     if iteration >= run.plan.iterations:
         return None
-    mine = run.end_requested()
+    mine = run.end_requested() or run.end_by_rules([*run.history, *record])
     if not run.world.any(mine is not None):
         return None
     stopped = next(reason for reason in run.world.gather(mine) if reason is not None)
@@ -157,10 +168,15 @@ def _early_end(run: Run, iteration: int) -> StoppedReport | None:
     return stopped
 
 
-def _end_where_it_stands(run: Run, iteration: int, stopped: StoppedReport) -> None:
-    """An end before anything was learnt in this attempt: an earlier one's last record gets what belongs to an end."""
-    evaluated = run.last_record is None or bool(run.last_record.evaluation)
-    run.publisher.amend([] if evaluated else _evaluate(run, iteration), stopped)
+def _evaluated(run: Run, record: IterationRecord) -> IterationRecord:
+    """The record of the last iteration with an evaluation, which belongs to an end."""
+    if record.evaluation:
+        return record
+    started = time.perf_counter()
+    evaluation = _evaluate(run, record.iteration)
+    seconds = record.step_seconds + time.perf_counter() - started
+    phases = record.seconds | run.stopwatch.take()
+    return record.model_copy(update={"evaluation": evaluation, "step_seconds": seconds, "seconds": phases})
 
 
 def _improve(
@@ -169,6 +185,8 @@ def _improve(
     """One pass over the losses; an optimizer step at each boundary."""
     losses: list[LossStats] = []
     norms: list[float] = []
+    rate = run.learning_rate(state.iteration + 1)
+    run.engine.set_learning_rate(rate)
     skipped, in_a_row = 0, state.nonfinite_in_a_row
     for loss in run.algorithm.losses(policy, experience):
         run.engine.backward(loss.value)
@@ -182,8 +200,9 @@ def _improve(
         else:
             skipped, in_a_row = skipped + 1, in_a_row + 1
         _refuse_divergence(in_a_row, run.plan)
+    run.engine.update_mean(state.iteration + 1)
     after = state.model_copy(update={"iteration": state.iteration + 1, "nonfinite_in_a_row": in_a_row})
-    return UpdateStats(losses, norms, skipped), after
+    return UpdateStats(losses, norms, skipped, rate), after
 
 
 def _refuse_divergence(in_a_row: int, plan: Plan) -> None:
@@ -197,40 +216,51 @@ def _refuse_divergence(in_a_row: int, plan: Plan) -> None:
 
 def _record(run: Run, learnt: Learnt, frame: Frame) -> IterationRecord:
     """The iteration over all ranks."""
-    rows, images = run.model.counter.take(), run.scorer.counter.take()
-    reports = run.world.gather(RankReport(learnt.experience.rollout, learnt.update, rows, images))
+    rows, images, taken = run.model.counter.take(), run.scorer.counter.take(), run.scorer.album.take()
+    mine = RankReport(learnt.experience.rollout, learnt.update, rows, images, taken.values, group_diversities(taken))
+    reports = run.world.gather(mine)
     return iteration_record(frame, reports, run.constants)
 
 
-def _frame(run: Run, iteration: int, evaluation: list[EvaluationEntry], seconds: float) -> Frame:
+def _publish(run: Run, record: IterationRecord) -> None:
+    run.publisher.publish(record)
+    run.history.append(outline(record))
+
+
+def _frame(run: Run, iteration: int, evaluation: list[EvaluationEntry], started: float) -> Frame:
     return Frame(
         iteration=iteration,
         time=time.time(),
         attempt=run.publisher.attempt,
         world_size=run.world.size,
         seconds=run.stopwatch.take(),
-        step_seconds=seconds,
+        step_seconds=time.perf_counter() - started,
         evaluation=evaluation,
+        spent=run.meter.read(),
     )
 
 
 def _evaluate(run: Run, iteration: int) -> list[EvaluationEntry]:
-    """Scores and probe pictures; their model calls do not count as rollout."""
+    """Scores and probe pictures, by the mean weights where one is kept; their calls do not count as rollout."""
     run.publisher.evaluating()
-    with run.stopwatch.phase("eval"), run.model.counter.paused():
+    with run.stopwatch.phase("eval"), run.model.counter.paused(), run.engine.mean_weights():
         entries = run.evaluator.scores()
         run.publisher.pictures(iteration, run.evaluator.pictures())
     return entries
 
 
-def _evaluate_untrained(run: Run) -> None:
+def _untrained(run: Run) -> IterationRecord:
     started = time.perf_counter()
-    evaluation = _evaluate(run, 0)
-    run.publisher.publish(untrained_record(_frame(run, 0, evaluation, time.perf_counter() - started)))
+    return untrained_record(_frame(run, 0, _evaluate(run, 0), started))
+
+
+def _best(run: Run) -> int | None:
+    """The iteration whose checkpoint is kept for its evaluation; None where none is."""
+    return best_iteration(run.history) if run.plan.keep_best else None
 
 
 def _checkpoint(run: Run, state: TrainState) -> None:
     started = time.perf_counter()
     with run.stopwatch.phase("checkpoint"):
-        run.store.save(state, run.engine.save)
+        run.store.save(state, run.engine.save, _best(run))
     run.publisher.checkpointed(state.iteration, time.perf_counter() - started)

@@ -17,7 +17,6 @@ from pathlib import Path
 from torch import Tensor
 
 from g2rpo_api import contract
-from g2rpo_api.algorithm import G2RPOSettings
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import CheckpointReport, ProgressReport, StoppedReport
 from g2rpo_trainer.checkpoint import saved_at
@@ -241,14 +240,10 @@ def listen(serve: Callable[[int], Endpoint], port: int | None) -> Endpoint:
 def run_info(job: G2RPOJob, world_size: int, attempt: int) -> RunInfo:
     """What does not change while this attempt runs."""
     training = job.spec.training
-    settings = training.algorithm.settings
-    trained = sum(reward.role == "Train" for reward in training.rewards)
-    cells = len(settings.granularities) * settings.stochastic_steps if isinstance(settings, G2RPOSettings) else 1
     return RunInfo(
         job_name=job.metadata.name,
         total_iterations=training.iterations,
         world_size=world_size,
         roles={reward.name: ROLES[reward.role] for reward in training.rewards},
-        cells_per_group=cells * trained,
         attempt=attempt,
     )

@@ -20,7 +20,7 @@ from g2rpo_trainer.journal import IterationRecord
 from g2rpo_trainer.reporting.curves import read_records
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
 
-MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety", "tracking")
+MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety", "tracking", "stop")
 """Parts of spec.training that a run may take up with other values: they do not touch what was computed."""
 
 ACTED_ON: Any = {
@@ -82,8 +82,14 @@ class RunFolder:
         return max((record.attempt for record in self.records()), default=0) + 1
 
     def take_up(self, iteration: int) -> list[IterationRecord]:
-        """Forget records after `iteration`, whose weights are lost and will be computed again; the others."""
-        kept = [record for record in self.records() if record.iteration <= iteration]
+        """Forget records after `iteration`, whose weights are lost and will be computed again; the others.
+
+        What the lost ones took is not forgotten: it goes to the last one that stays.
+        """
+        written = self.records()
+        kept = [record for record in written if record.iteration <= iteration]
+        if kept:
+            kept[-1] = kept[-1].model_copy(update={"spent": written[-1].spent})
         self._rewrite(kept)
         return kept
 

@@ -84,7 +84,7 @@ def _train(
 
 
 def _export(job: G2RPOJob, folder: RunFolder, built: Built, world: World) -> None:
-    with built.run.engine.whole_weights():
+    with built.run.engine.mean_weights(), built.run.engine.whole_weights():
         if world.rank == 0:
             lora = job.spec.training.model.train.type == "LoRA"
             export_weights(built.family, lora, folder.path / contract.RUN_EXPORT)

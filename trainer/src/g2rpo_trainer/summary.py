@@ -11,18 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from g2rpo_api.progress import StoppedReport
+from g2rpo_trainer.appearance import KINDS
 from g2rpo_trainer.journal import (
     AdvantageEntry,
+    AppearanceEntry,
     EvaluationEntry,
     IterationRecord,
     Phase,
     PolicyEntry,
     RewardEntry,
+    SpentEntry,
     Spread,
     StepEntry,
 )
 from g2rpo_trainer.records import LossStats, Rollout
+from g2rpo_trainer.reporting.series import finite_mean
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class UpdateStats:
     """Norms of the steps that were applied; the same on every rank."""
     skipped: int
     """Steps skipped because something was not finite."""
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class RankReport:
     update: UpdateStats
     model_calls: int
     images: int
+    appearance: Tensor
+    """One row a picture, one column for each of `appearance.KINDS`."""
+    diversities: list[float]
+    """Of the pictures of each prompt."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Frame:
     seconds: dict[Phase, float]
     step_seconds: float
     evaluation: list[EvaluationEntry]
-    stopped: StoppedReport | None = None
+    spent: SpentEntry
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,6 @@ class Constants:
     steps: tuple[int, ...] | None
     """Stochastic steps if each has its own rewards, else None."""
     clip_range: float
-    learning_rate: float
 
 
 def spread(values: Tensor) -> Spread:
@@ -81,6 +88,12 @@ def spread(values: Tensor) -> Spread:
         return Spread(mean=float("nan"), std=float("nan"), min=float("nan"), max=float("nan"))
     std, mean = torch.std_mean(known, correction=0)
     return Spread(mean=mean.item(), std=std.item(), min=known.min().item(), max=known.max().item())
+
+
+def appearance_entry(values: Tensor, diversities: Sequence[float]) -> AppearanceEntry:
+    """Means over pictures, one row each and one column for each of `appearance.KINDS`, and over groups of them."""
+    means = dict(zip(KINDS, values.double().mean(dim=0).tolist(), strict=True))
+    return AppearanceEntry(**means, diversity=finite_mean(diversities))
 
 
 def untrained_record(frame: Frame) -> IterationRecord:
@@ -109,9 +122,14 @@ def iteration_record(frame: Frame, reports: Sequence[RankReport], constants: Con
         policy=_policy_entry([report.update for report in reports], branch, constants),
         groups=branch.shape[3],
         zero_variance_groups=sum(int(rollout.zero_variance.sum()) for rollout in rollouts),
+        cells=sum(rollout.zero_variance.numel() for rollout in rollouts),
         skipped_groups=sum(int((~rollout.valid).sum()) for rollout in rollouts),
         model_calls=sum(report.model_calls for report in reports),
         images=sum(report.images for report in reports),
+        appearance=appearance_entry(
+            torch.cat([report.appearance for report in reports]),
+            [diversity for report in reports for diversity in report.diversities],
+        ),
     )
 
 
@@ -124,7 +142,7 @@ def _frame_fields(frame: Frame) -> dict[str, object]:
         "seconds": frame.seconds,
         "step_seconds": frame.step_seconds,
         "evaluation": frame.evaluation,
-        "stopped": frame.stopped,
+        "spent": frame.spent,
     }
 
 
@@ -170,7 +188,7 @@ def _policy_entry(updates: list[UpdateStats], branch: Tensor, constants: Constan
         loss=_weighted_mean(losses, [loss.surrogate for loss in losses]),
         kl_loss=_weighted_mean(losses, [loss.kl for loss in losses]),
         grad_norm=sum(norms) / len(norms) if norms else float("nan"),
-        learning_rate=constants.learning_rate,
+        learning_rate=updates[0].learning_rate,
         optimizer_steps=len(norms),
         nonfinite_steps=updates[0].skipped,
         steps=_step_entries(losses, branch, constants),

@@ -1,4 +1,4 @@
-"""What an iteration costs: wall time by phase, and counts.
+"""What an iteration costs: wall time by phase, and counts; what a run costs.
 
 A phase that opens inside another one stops the outer clock, so the phases of an iteration add up to
 at most its wall time.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from g2rpo_trainer.journal import Phase
+from g2rpo_trainer.journal import Phase, SpentEntry
 
 
 class Stopwatch:
@@ -73,3 +73,26 @@ class Counter:
             yield
         finally:
             self._paused = False
+
+
+class Meter:
+    """Adds up what all attempts of a run take."""
+
+    def __init__(self, ranks: int, clock: Callable[[], float] = perf_counter) -> None:
+        """Begin an attempt on so many ranks; `clock` gives seconds."""
+        self._ranks = ranks
+        self._clock = clock
+        self._started = clock()
+        self._before = SpentEntry(seconds=0.0, rank_seconds=0.0)
+
+    def resume(self, before: SpentEntry) -> None:
+        """Take up what earlier attempts took."""
+        self._before = before
+
+    def read(self) -> SpentEntry:
+        """What all attempts took until now."""
+        seconds = self._clock() - self._started
+        return SpentEntry(
+            seconds=self._before.seconds + seconds,
+            rank_seconds=self._before.rank_seconds + seconds * self._ranks,
+        )

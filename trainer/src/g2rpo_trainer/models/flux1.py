@@ -62,6 +62,11 @@ class Flux1:
         )
         return {"tokens": tokens, "pooled": pooled}
 
+    @property
+    def patch_pixels(self) -> int:
+        """A token's side: 16 for FLUX.1."""
+        return int(self.pipeline.vae_scale_factor) * PATCH
+
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Channels, height and width of a latent."""
         size = latent_size(self.pipeline, PATCH, height, width)

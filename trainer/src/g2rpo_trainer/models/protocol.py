@@ -69,6 +69,11 @@ class Family(Protocol):
         """Encode n prompts by a pipeline that has text encoders; rows in order. Without gradient."""
         ...
 
+    @property
+    def patch_pixels(self) -> int:
+        """Pixels along the side of what one token of the transformer covers."""
+        ...
+
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of the latent of a picture of this many pixels.
 

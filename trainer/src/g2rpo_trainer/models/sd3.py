@@ -53,6 +53,11 @@ class SD3:
         encoded = {"tokens": tokens, "pooled": pooled}
         return encoded | ({"empty_tokens": empty_tokens, "empty_pooled": empty_pooled} if guided else {})
 
+    @property
+    def patch_pixels(self) -> int:
+        """A token's side: 16 for SD3.5."""
+        return int(self.pipeline.vae_scale_factor * self.pipeline.transformer.config.patch_size)
+
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Channels, height and width of a latent."""
         size = latent_size(self.pipeline, self.pipeline.transformer.config.patch_size, height, width)

@@ -45,8 +45,6 @@ class RunInfo:
     world_size: int
     roles: Mapping[str, Role]
     """Every reward of the job."""
-    cells_per_group: int
-    """(reward, granularity, stochastic step) triples in which a group's rewards are normalised."""
     attempt: int = 1
     """From 1."""
 

@@ -19,7 +19,15 @@ from prometheus_client.exposition import choose_encoder
 
 from g2rpo_api.contract import PATH_CURVE_CSV, PATH_CURVE_SVG, PATH_PROGRESS
 from g2rpo_api.progress import CheckpointReport, ProgressReport, RunPhase, StoppedReport
-from g2rpo_trainer.journal import AdvantageEntry, IterationRecord, PolicyEntry, Role, Spread, StepEntry
+from g2rpo_trainer.journal import (
+    AdvantageEntry,
+    AppearanceEntry,
+    IterationRecord,
+    PolicyEntry,
+    Role,
+    Spread,
+    StepEntry,
+)
 from g2rpo_trainer.monitoring.endpoint import PLAIN, Answer, Endpoint, Route, file_route
 from g2rpo_trainer.monitoring.farewell import Farewell
 from g2rpo_trainer.monitoring.names import COUNTERS, GAUGES, PREFIX, STEP_SECONDS
@@ -169,9 +177,10 @@ class Telemetry:
         for phase, _ in PHASES:
             self._gauges["phase_duration_seconds"].labels(phase).set(record.seconds.get(phase, 0.0))
         self._set_rewards(record)
-        if record.groups:
-            cells = record.groups * self._run.cells_per_group
-            self._gauges["zero_std_group_ratio"].set(record.zero_variance_groups / cells)
+        if record.appearance:
+            self._set_appearance(record.appearance, "rollout")
+        if record.cells:
+            self._gauges["zero_std_group_ratio"].set(record.zero_variance_groups / record.cells)
         if record.advantage:
             self._set_advantage(record.advantage)
         if record.policy:
@@ -186,6 +195,12 @@ class Telemetry:
         for evaluation in record.evaluation:
             for name, spread in evaluation.rewards.items():
                 self._set_spread(spread, name, self._run.roles[name], evaluation.split)
+            if evaluation.appearance:
+                self._set_appearance(evaluation.appearance, evaluation.split)
+
+    def _set_appearance(self, appearance: AppearanceEntry, split: str) -> None:
+        for name in AppearanceEntry.model_fields:
+            self._gauges[f"image_{name}"].labels(split).set(getattr(appearance, name))
 
     def _set_spread(self, spread: Spread, name: str, role: Role, split: str, granularity: str = "") -> None:
         for statistic in ("mean", "std", "min", "max"):

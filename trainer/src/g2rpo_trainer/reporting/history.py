@@ -79,6 +79,21 @@ def trained_reward(record: IterationRecord) -> float:
     return sum(weight * mean for weight, mean in known) / total if total else math.nan
 
 
+def evaluated_reward(record: IterationRecord) -> float:
+    """Mean of the trained rewards by weight in an evaluation, on unseen prompts where there are some; NaN without."""
+    by_split = {entry.split: entry.rewards for entry in record.evaluation}
+    scores = by_split.get("unseen", by_split.get("eval", {}))
+    known = [(r.weight, scores[r.name].mean) for r in record.rewards if r.role == "train" and r.name in scores]
+    return sum(weight * mean for weight, mean in known) / sum(weight for weight, _ in known) if known else math.nan
+
+
+def best_iteration(records: Records) -> int | None:
+    """The first iteration with the best evaluation of the trained rewards; None before the first one."""
+    scores = [(record.iteration, evaluated_reward(record)) for record in trained(records)]
+    known = [(iteration, score) for iteration, score in scores if math.isfinite(score)]
+    return max(known, key=lambda scored: scored[1])[0] if known else None
+
+
 def reward_curve(records: Records, name: str) -> list[tuple[int, float]]:
     """(iteration, mean) of one reward during rollouts."""
     return [

@@ -62,7 +62,7 @@ def time_charts(records: Records) -> list[Chart]:
 
 
 def _reward(records: Records, name: str, role: Role) -> Chart:
-    canvas = _canvas(f"reward-{name}", records)
+    canvas = canvas_of(f"reward-{name}", records)
     canvas.smooth(reward_curve(records, name), LegendEntry("rollout pictures, smoothed", "s1"), "rollout")
     _evaluations(canvas, measurements(records, "eval", name), LegendEntry("evaluation, fixed prompts", "s2"), "eval")
     unseen = LegendEntry("evaluation, unseen prompts", "s3", "dashed")
@@ -82,7 +82,7 @@ def _evaluations(canvas: Canvas, measured: list[Measurement], entry: LegendEntry
 
 
 def _branches(records: Records, name: str) -> Chart:
-    canvas = _canvas(f"branches-{name}", records)
+    canvas = canvas_of(f"branches-{name}", records)
     for index, granularity in enumerate(_granularities(records, name)):
         points = [
             (float(record.iteration), entry.branch[granularity].mean)
@@ -104,7 +104,7 @@ def _granularities(records: Records, name: str) -> list[str]:
 
 
 def _drift(records: Records) -> Chart:
-    canvas = _canvas("ratio", records)
+    canvas = canvas_of("ratio", records)
     means, stds = _policy(records, lambda p: p.ratio_mean - 1), _policy(records, lambda p: p.ratio_std)
     some = evenly(len(means), MAX_POINTS)
     x, low, high = zip(*[(means[i][0], means[i][1] - stds[i][1], means[i][1] + stds[i][1]) for i in some], strict=True)
@@ -127,7 +127,7 @@ def _signal(records: Records) -> Chart:
 
 def _by_step(records: Records, name: str, title: str, note: str, value: Callable[[StepEntry], float]) -> Chart:
     """One line per stochastic step, coloured in their order."""
-    canvas = _canvas(name, records)
+    canvas = canvas_of(name, records)
     numbers = sorted({step.k for record in records if record.policy for step in record.policy.steps})
     for index, k in enumerate(numbers):
         points = [
@@ -141,7 +141,7 @@ def _by_step(records: Records, name: str, title: str, note: str, value: Callable
 
 
 def _clipped(records: Records) -> Chart:
-    canvas = _canvas("clip", records)
+    canvas = canvas_of("clip", records)
     canvas.smooth(_policy(records, lambda p: p.clip_low), LegendEntry("below 1 − ε, bad samples", "s2"), "low")
     canvas.smooth(_policy(records, lambda p: p.clip_high), LegendEntry("above 1 + ε, good samples", "s1"), "high")
     canvas.percent()
@@ -150,20 +150,20 @@ def _clipped(records: Records) -> Chart:
 
 
 def _kl(records: Records) -> Chart:
-    canvas = _canvas("kl", records)
+    canvas = canvas_of("kl", records)
     canvas.line(_policy(records, lambda p: p.approx_kl), LegendEntry("(r − 1) − ln r", "s4"), "kl")
     canvas.from_zero()
     return canvas.chart("Approximate KL per update", "How far one iteration moves the policy, nats per element.")
 
 
 def _gradient(records: Records) -> Chart:
-    canvas = _canvas("gradient", records)
+    canvas = canvas_of("gradient", records)
     canvas.smooth(_policy(records, lambda p: p.grad_norm), LegendEntry("norm before clipping", "s5"), "norm")
     return canvas.chart("Gradient norm", "Mean over the iteration's optimizer steps. A steady climb is a warning.")
 
 
 def _advantages(records: Records) -> Chart:
-    canvas = _canvas("advantage", records)
+    canvas = canvas_of("advantage", records)
     points = [(float(r.iteration), r.advantage.clipped_ratio) for r in records if r.advantage]
     canvas.smooth(points, LegendEntry("share cut by the clamp", "s6"), "clipped")
     canvas.percent()
@@ -171,7 +171,7 @@ def _advantages(records: Records) -> Chart:
 
 
 def _useless(records: Records) -> Chart:
-    canvas = _canvas("incidents", records)
+    canvas = canvas_of("incidents", records)
     count = Callable[[IterationRecord], int]
     kinds: tuple[tuple[str, str, str, count], ...] = (
         ("zero", "cells without variance", "s7", lambda r: r.zero_variance_groups),
@@ -192,7 +192,7 @@ def _useless(records: Records) -> Chart:
 
 def _seconds(records: Records) -> Chart:
     """Stacked bars of seconds by phase, each the mean of neighbouring iterations."""
-    canvas = _canvas("seconds", records)
+    canvas = canvas_of("seconds", records)
     done = trained(records)
     groups = [[done[i] for i in span] for span in bins(len(done), MAX_BARS)]
     x = [finite_mean([record.iteration for record in group]) for group in groups]
@@ -215,7 +215,7 @@ def _stack(groups: list[list[IterationRecord]]) -> Iterator[tuple[str, list[floa
 
 
 def _speed(records: Records, name: str, title: str, rate: Callable[[Records], float]) -> Chart:
-    canvas = _canvas(f"speed-{name}", records)
+    canvas = canvas_of(f"speed-{name}", records)
     points = [(float(record.iteration), rate([record])) for record in trained(records)]
     canvas.smooth(points, LegendEntry("per second of training, smoothed", "s3"), "rate")
     canvas.from_zero()
@@ -226,7 +226,8 @@ def _policy(records: Records, value: Callable[[PolicyEntry], float]) -> list[Poi
     return [(float(record.iteration), value(record.policy)) for record in records if record.policy]
 
 
-def _canvas(name: str, records: Records) -> Canvas:
+def canvas_of(name: str, records: Records) -> Canvas:
+    """Empty axes over the iterations, with a line where each later attempt took over."""
     canvas = Canvas.blank(name)
     canvas.axes.set_xlabel("iteration", fontsize=12, color=PLACEHOLDERS["muted"], labelpad=1)
     canvas.attempts(attempt_starts(records))

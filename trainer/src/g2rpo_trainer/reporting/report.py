@@ -85,7 +85,7 @@ def render(run_dir: Path) -> str:
     Raises:
         DataError: metrics.jsonl is missing, empty or damaged.
     """
-    from g2rpo_trainer.reporting import panels  # noqa: PLC0415 - a trainer starts without matplotlib's second
+    from g2rpo_trainer.reporting import panels, picture_charts  # noqa: PLC0415 - a trainer starts without matplotlib's second
 
     records = read_records(run_dir / contract.RUN_METRICS)
     if not records:
@@ -101,6 +101,7 @@ def render(run_dir: Path) -> str:
         single=single_rows(records, roles(records, declared)),
         rewards=panels.reward_charts(records, declared),
         attempts=attempt_starts(records),
+        appearance=picture_charts.appearance_charts(records),
         health=panels.health_charts(records),
         time=panels.time_charts(records),
         phases=phase_rows(records),

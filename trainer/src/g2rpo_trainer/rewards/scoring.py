@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from g2rpo_trainer.appearance import Album
 from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch, Scores
 from g2rpo_trainer.rewards.protocol import Reward, UnscoredError
@@ -87,6 +88,8 @@ class Scorer:
     stopwatch: Stopwatch
     counter: Counter
     """Pictures decoded and scored."""
+    album: Album
+    """What they look like, by prompt."""
 
     def __call__(self, latents: Tensor, prompt: Tensor, batch: PromptBatch) -> Scores:
         """Scores [M, N] of N latents whose prompts are batch.prompts[prompt]."""
@@ -95,7 +98,9 @@ class Scorer:
         parts = []
         for start in range(0, len(latents), self.max_batch):
             rows = slice(start, start + self.max_batch)
-            parts.append(self.score_images(self.images(latents[rows]), prompts[rows]))
+            images = self.images(latents[rows])
+            self.album.add(images, prompt[rows].tolist())
+            parts.append(self.score_images(images, prompts[rows]))
         return Scores(torch.cat(parts, dim=1))
 
     def images(self, latents: Tensor) -> Tensor:
