@@ -18,13 +18,15 @@ from g2rpo_api.job import G2RPOJob, JobSpec, Metadata, WorkersSpec
 from g2rpo_api.model import LoRASettings, ModelSpec, SamplingSpec, TrainSpec
 from g2rpo_api.parse import dump_job, load_job, parse_job
 from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
-from g2rpo_api.rewards import CLIPScoreSettings, DdddOCRSettings, HPSv2Settings, PaddleOCRSettings, RewardSpec
+from g2rpo_api.reward_settings import CLIPScoreSettings, DdddOCRSettings, HPSv2Settings, PaddleOCRSettings
+from g2rpo_api.rewards import RewardSpec
+from g2rpo_api.stopping import CollapseRule, PlateauRule, StopSpec, TargetRule
 from g2rpo_api.training import (
     CheckpointSpec,
     DeepSpeedSpec,
+    EMASpec,
     OptimizerSpec,
     SafetySpec,
-    EMASpec,
     TrainingSpec,
 )
 
@@ -86,12 +88,12 @@ def algorithms(draw: st.DrawFn, steps: int, train: TrainSpec) -> AlgorithmSpec:
     return AlgorithmSpec(type="FlowGRPO", flow_grpo=draw(flow_grpo_settings(steps, kl)))
 
 
-@st.composite
-def rewards(draw: st.DrawFn) -> tuple[RewardSpec, ...]:
-    trained = RewardSpec(
 OTHER_REWARDS = ("PickScore", "ImageReward", "Aesthetic", "JPEG")
 
 
+@st.composite
+def rewards(draw: st.DrawFn) -> tuple[RewardSpec, ...]:
+    trained = RewardSpec(
         name="trained",
         type="PaddleOCR",
         paddle_ocr=draw(st.none() | st.builds(PaddleOCRSettings, score=scores)),
@@ -118,9 +120,9 @@ evaluations = st.builds(
     every_iterations=positive,
     prompts_path=st.none() | prompt_files,
     max_prompts=positive,
+    seed=st.integers(0, 2**63 - 1),
     steps=st.none() | st.integers(2, 100),
     probes=st.lists(texts, max_size=16).map(tuple),
-    seed=st.integers(0, 2**63 - 1),
 )
 optimizers = st.builds(
     OptimizerSpec,
@@ -130,8 +132,6 @@ optimizers = st.builds(
     weight_decay=not_negative,
     gradient_clip=above_zero,
     max_batch=positive,
-)
-
     schedule=st.sampled_from(["Constant", "Linear", "Cosine"]),
 )
 shares = st.floats(0, 1, exclude_min=True)
@@ -142,6 +142,8 @@ stops = st.builds(
     target=st.none() | st.builds(TargetRule, reward=st.just("trained"), value=st.floats(-1e9, 1e9)),
     plateau=st.none() | st.builds(PlateauRule, iterations=st.integers(2, 500), min_delta=not_negative),
     collapse=st.none() | st.builds(CollapseRule, reward_drop=shares, zero_variance=shares, diversity_drop=shares),
+)
+
 
 def models(train: TrainSpec) -> st.SearchStrategy[ModelSpec]:
     """Any model of which these weights are trained."""
@@ -184,9 +186,9 @@ def jobs(draw: st.DrawFn) -> G2RPOJob:
         ),
         evaluation=draw(evaluations),
         safety=SafetySpec(max_non_finite_steps=draw(positive)),
+        stop=draw(stops),
     )
     metadata = Metadata(
-        stop=draw(stops),
         name=draw(st.from_regex(r"\A[a-z]([-a-z0-9]{0,46}[a-z0-9])?\Z")),
         namespace=draw(st.none() | texts),
         labels=draw(st.dictionaries(texts, st.text(max_size=5), max_size=2)),

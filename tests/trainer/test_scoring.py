@@ -9,8 +9,8 @@ from torch import Tensor
 from g2rpo_trainer.appearance import KINDS, Album
 from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch
-from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
 from g2rpo_trainer.rewards.protocol import UnscoredError
+from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
 from g2rpo_trainer.timing import Counter, Stopwatch
 
 PROMPTS = tuple(Prompt(i, f"p{i}", {}) for i in range(3))
@@ -82,15 +82,6 @@ def test_with_skip_group_a_failure_is_nan_never_zero() -> None:
     assert not scores.valid.any()
 
 
-def test_scores_are_float32_whatever_the_reward_answers() -> None:
-    scores = scorer(Spy(torch.tensor([0.25, 0.5], dtype=torch.float64)))(LATENTS[:2], ROWS[:2], BATCH)
-    assert scores.values.dtype == torch.float32
-    assert scores.values.tolist() == [[0.25, 0.5]]
-
-
-def test_pictures_that_are_not_finite_are_the_models_fault_and_no_reward_is_asked() -> None:
-    spy = Spy()
-    with pytest.raises(DivergedError, match="learningRate"):
 @pytest.mark.parametrize(
     "answer",
     [
@@ -118,6 +109,15 @@ def test_scores_of_the_wrong_number_that_come_with_an_error_are_not_kept() -> No
     assert scorer(Spy(answer), on_failure="SkipGroup")(LATENTS[:2], ROWS[:2], BATCH).values.isnan().all()
 
 
+def test_scores_are_float32_whatever_the_reward_answers() -> None:
+    scores = scorer(Spy(torch.tensor([0.25, 0.5], dtype=torch.float64)))(LATENTS[:2], ROWS[:2], BATCH)
+    assert scores.values.dtype == torch.float32
+    assert scores.values.tolist() == [[0.25, 0.5]]
+
+
+def test_pictures_that_are_not_finite_are_the_models_fault_and_no_reward_is_asked() -> None:
+    spy = Spy()
+    with pytest.raises(DivergedError, match="learningRate"):
         scorer(spy)(LATENTS * torch.nan, ROWS, BATCH)
     assert spy.sizes == []
 
