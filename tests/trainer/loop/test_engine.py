@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from g2rpo_api.training import EMASpec
 from g2rpo_trainer.engine import Engine, OptimizerSettings, World
 
 STAGES = [0, 1, 2, 3]
@@ -28,9 +29,14 @@ class Weights(nn.Module):
         return (self.w * gradient).sum()
 
 
-def engine_of(world: World, stage: int) -> tuple[Engine, Weights]:
+def engine_of(world: World, stage: int, ema: EMASpec | None = None) -> tuple[Engine, Weights]:
     module = Weights()
-    return Engine(module, OptimizerSettings(**SETTINGS, zero_stage=stage), world), module
+    return Engine(module, OptimizerSettings(**SETTINGS, zero_stage=stage), world, ema=ema), module
+
+
+def step(engine: Engine, gradient: np.ndarray) -> None:
+    engine.backward(engine.forward(torch.tensor(gradient, dtype=torch.float32)))
+    engine.step()
 
 
 def weights(engine: Engine, module: Weights) -> np.ndarray:
@@ -45,7 +51,7 @@ class ByFormula:
         self.w = np.array([0.5, -1.0, 2.0])
         self.m, self.v, self.t = np.zeros(3), np.zeros(3), 0
 
-    def step(self, gradient: np.ndarray) -> float:
+    def step(self, gradient: np.ndarray, rate: float = SETTINGS["learning_rate"]) -> float:
         norm = float(np.sqrt((gradient**2).sum()))
         gradient = gradient * min(1.0, SETTINGS["gradient_clip"] / (norm + 1e-6))
         beta1, beta2 = SETTINGS["betas"]
@@ -53,8 +59,8 @@ class ByFormula:
         self.m = beta1 * self.m + (1 - beta1) * gradient
         self.v = beta2 * self.v + (1 - beta2) * gradient**2
         m, v = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
-        self.w = self.w * (1 - SETTINGS["learning_rate"] * SETTINGS["weight_decay"])
-        self.w = self.w - SETTINGS["learning_rate"] * m / (np.sqrt(v) + SETTINGS["epsilon"])
+        self.w = self.w * (1 - rate * SETTINGS["weight_decay"])
+        self.w = self.w - rate * m / (np.sqrt(v) + SETTINGS["epsilon"])
         return norm
 
 
@@ -118,10 +124,6 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_is_as_if_it_
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_loaded_engine_goes_on_bit_by_bit(world: World, stage: int, tmp_path: Path) -> None:
-    def step(engine: Engine, gradient: np.ndarray) -> None:
-        engine.backward(engine.forward(torch.tensor(gradient, dtype=torch.float32)))
-        engine.step()
-
     first, module = engine_of(world, stage)
     step(first, GRADIENTS[0])
     first.save(tmp_path, "here")
@@ -130,6 +132,60 @@ def test_a_loaded_engine_goes_on_bit_by_bit(world: World, stage: int, tmp_path: 
     second.load(tmp_path, "here")
     step(second, GRADIENTS[1])
     assert np.array_equal(weights(first, module), weights(second, copy))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_step_has_the_learning_rate_that_was_set_last_also_after_loading(
+    world: World, stage: int, tmp_path: Path
+) -> None:
+    engine, module = engine_of(world, stage)
+    formula = ByFormula()
+    for gradient, rate in zip(GRADIENTS, (0.01, 0.3, 0.002), strict=True):
+        engine.set_learning_rate(rate)
+        step(engine, gradient)
+        formula.step(gradient, rate)
+        engine.save(tmp_path, "here")
+        engine, module = engine_of(world, stage)
+        engine.load(tmp_path, "here")
+    assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_mean_is_kept_beside_the_weights_and_saved_with_them(world: World, stage: int, tmp_path: Path) -> None:
+    def mean_of(engine: Engine, module: Weights) -> np.ndarray:
+        with engine.mean_weights():
+            return weights(engine, module)
+
+    spec = EMASpec(decay=0.5, every_iterations=1)
+    engine, module = engine_of(world, stage, spec)
+    plain, same_module = engine_of(world, stage)
+    seen = []
+    for iteration, gradient in enumerate(GRADIENTS, start=1):
+        step(engine, gradient)
+        step(plain, gradient)
+        engine.update_mean(iteration)
+        seen.append(weights(engine, module))
+        assert np.array_equal(seen[-1], weights(plain, same_module)), "training does not know of the mean"
+    # the first update takes the weights, the second keeps 2 / 11 of the mean, the third 3 / 12
+    expected = 3 / 12 * (2 / 11 * seen[0] + 9 / 11 * seen[1]) + 9 / 12 * seen[2]
+    assert mean_of(engine, module) == pytest.approx(expected, rel=1e-5)
+    assert np.array_equal(weights(engine, module), seen[-1])
+    engine.save(tmp_path, "here")
+    again, copy = engine_of(world, stage, spec)
+    again.load(tmp_path, "here")
+    assert np.array_equal(mean_of(again, copy), mean_of(engine, module))
+    for one in (engine, again):
+        step(one, GRADIENTS[0])
+        one.update_mean(4)
+    assert np.array_equal(mean_of(again, copy), mean_of(engine, module))
+
+
+def test_without_a_mean_the_weights_are_themselves(world: World) -> None:
+    engine, module = engine_of(world, 0)
+    step(engine, GRADIENTS[0])
+    engine.update_mean(1)
+    with engine.mean_weights():
+        assert np.array_equal(weights(engine, module), module.w.detach().double().numpy())
 
 
 def test_one_rank_agrees_with_itself(world: World) -> None:

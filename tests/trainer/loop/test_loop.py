@@ -43,6 +43,11 @@ def weights(built: Built) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in built.family.transformer.named_parameters()}
 
 
+def mean_weights(built: Built) -> dict[str, Tensor]:
+    with built.run.engine.mean_weights():
+        return weights(built)
+
+
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -83,15 +88,21 @@ def test_training_raises_the_reward_it_is_given(job: MakeJob, open_run: OpenRun,
         {"algorithm.g2rpo.update": "PerIteration", "algorithm.g2rpo.aggregate": "Mean"},
         {"model.train": {"type": "LoRA", "lora": {"rank": 4}}, "algorithm.g2rpo.klBeta": 0.1},
         {"algorithm": {"type": "FlowGRPO", "flowGrpo": {"groupSize": 4, "window": {"size": 2}}}},
+        {
+            "ema": {"decay": 0.5, "everyIterations": 2},
+            "optimizer.warmupIterations": 2,
+            "optimizer.schedule": "Cosine",
+            "checkpoint.keepBest": True,
+        },
     ],
-    ids=["per-step", "per-iteration", "lora-kl", "mix"],
+    ids=["per-step", "per-iteration", "lora-kl", "mix", "mean-and-schedule"],
 )
 def test_a_run_that_stops_and_goes_on_equals_one_that_did_not(
     job: MakeJob, open_run: OpenRun, folder: Path, changes: dict[str, Any]
 ) -> None:
     whole = open_run(job(changes))
     train(whole.run, whole.state)
-    expected_weights, expected_diary = weights(whole), computed(folder)
+    expected_weights, expected_diary, expected_mean = weights(whole), computed(folder), mean_weights(whole)
     folder.rename(folder.with_name("whole"))
 
     asked = iter([False] * 5 + [True] * 100)
@@ -103,6 +114,7 @@ def test_a_run_that_stops_and_goes_on_equals_one_that_did_not(
     assert train(resumed.run, resumed.state)
     assert computed(folder) == expected_diary
     assert same(weights(resumed), expected_weights)
+    assert same(mean_weights(resumed), expected_mean)
     assert [entry["attempt"] for entry in diary(folder)] == sorted(entry["attempt"] for entry in diary(folder))
     assert diary(folder)[-1]["attempt"] == 2
 

@@ -11,6 +11,7 @@ import pytest
 from g2rpo_trainer.journal import AdvantageEntry
 from g2rpo_trainer.reporting.charts import HEIGHT, MARGINS, Chart
 from g2rpo_trainer.reporting.panels import health_charts, reward_charts, time_charts
+from g2rpo_trainer.reporting.picture_charts import appearance_charts
 
 DECLARED = {"ocr": "train", "reader": "heldout"}
 
@@ -247,3 +248,36 @@ def test_speed_charts_need_an_iteration(make: Any) -> None:
 
 def test_a_run_without_any_score_has_no_reward_chart(make: Any) -> None:
     assert reward_charts([make.record(0)], {"ocr": "train"}) == []
+
+
+STATISTICS = ("saturation", "brightness", "contrast", "lattice", "diversity")
+
+
+def test_every_statistic_of_the_pictures_has_its_chart(make: Any) -> None:
+    charts = appearance_charts(make.rising_run())
+    assert [chart.name for chart in charts] == [f"picture-{name}" for name in STATISTICS]
+    labels = ["rollout pictures, smoothed", "evaluation, fixed prompts", "evaluation, unseen prompts"]
+    assert all([entry.label for entry in chart.legend] == labels for chart in charts)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_pictures_are_drawn_at_their_statistics(make: Any, statistic: str) -> None:
+    levels = {0: 0.2, 10: 0.9, 20: 0.4}
+    records = [
+        make.record(i, evaluation=[make.evaluation().model_copy(update={"appearance": make.looks(level)})])
+        for i, level in levels.items()
+    ]
+    chart = by_name(appearance_charts(records))[f"picture-{statistic}"]
+    values = [getattr(make.looks(level), statistic) for level in levels.values()]
+    assert same_shape([y for _, y in markers(chart, "eval")], values)
+
+
+def test_a_diversity_that_is_not_known_is_not_drawn(make: Any) -> None:
+    alone = make.looks(0.5).model_copy(update={"diversity": math.nan})
+    entry = make.evaluation().model_copy(update={"appearance": alone})
+    charts = by_name(appearance_charts([make.record(0, evaluation=[entry]), make.record(1, appearance=alone)]))
+    assert set(charts) == {f"picture-{name}" for name in STATISTICS[:-1]}
+
+
+def test_a_diary_without_statistics_has_no_such_chart(make: Any) -> None:
+    assert appearance_charts([make.record(1, appearance=None)]) == []

@@ -195,6 +195,7 @@ def test_a_young_run_has_a_page(make: Any, tmp_path: Path, count: int) -> None:
     assert "No verdict yet" in titles or count == 12
     assert {"Pictures", "Rewards", "Time and totals", "Settings"} <= titles
     assert ("Policy health" in titles) == (count > 1)
+    assert "What the pictures look like" in titles
     if count == 1:
         assert ["reader", "held out", "training prompts", "80", "0.1 ± 0.3"] in page.cells
         assert "What the model draws at iteration 0." in page.words()
