@@ -27,9 +27,9 @@ from torch import Tensor
 
 from g2rpo_trainer.advantage import group_zscore, integrate
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
-from g2rpo_trainer.loop import Run
 from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience
+from g2rpo_trainer.run import Run
 
 WIDEST = "G2RPO {1,2,3}"
 STRIDES = (1, 2, 3)

@@ -30,9 +30,10 @@ from g2rpo_trainer import noise
 from g2rpo_trainer.algorithms.g2rpo import G2RPO
 from g2rpo_trainer.flow.schedule import Grid, shifted_grid
 from g2rpo_trainer.flow.sde import stochastic_step
-from g2rpo_trainer.loop import Run, learn
+from g2rpo_trainer.loop import learn
 from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import PromptBatch, Scores
+from g2rpo_trainer.run import Run
 
 STEPS, GROUP, STOCHASTIC, GRANULARITIES = 16, 12, 8, (1, 2, 3)
 PLAIN_CALLS, SHARED_CALLS = 2188, 1708

@@ -17,7 +17,7 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_trainer.build import Built, probes
 from g2rpo_trainer.checkpoint import verified_manifest
 from g2rpo_trainer.errors import DataError, DivergedError, RewardError
-from g2rpo_trainer.loop import Algorithm, Run, train
+from g2rpo_trainer.loop import train
 from g2rpo_trainer.models.sd3 import SD3
 from g2rpo_trainer.models.source import Source
 from g2rpo_trainer.policy import BoundPolicy
@@ -25,6 +25,7 @@ from g2rpo_trainer.records import Experience, Loss, Prompt, PromptBatch
 from g2rpo_trainer.reporting.grids import read_grid
 from g2rpo_trainer.rewards import registry
 from g2rpo_trainer.rewards.scoring import Scorer
+from g2rpo_trainer.run import Algorithm, Run
 
 MakeJob = Callable[..., G2RPOJob]
 OpenRun = Callable[..., Built]

@@ -14,17 +14,12 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
+from g2rpo_api.algorithm import G2RPOSettings
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import StoppedReport
 from g2rpo_api.training import OptimizerSpec, TrainingSpec
-from g2rpo_trainer.algorithms.flow_grpo import FlowGRPO, SlidingWindow
-from g2rpo_trainer.algorithms.g2rpo import G2RPO
-from g2rpo_trainer.algorithms.surrogate import UpdateSettings
+from g2rpo_trainer.algorithms.choice import build_algorithm
 from g2rpo_trainer.appearance import Album
 from g2rpo_trainer.checkpoint import CheckpointStore, TrainState
 from g2rpo_trainer.engine import Engine, OptimizerSettings, World
@@ -32,7 +27,6 @@ from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.evaluation import EvaluationSet, Evaluator
 from g2rpo_trainer.flow.schedule import Grid, shifted_grid
 from g2rpo_trainer.learning_rate import learning_rate
-from g2rpo_trainer.loop import Algorithm, Plan, Run
 from g2rpo_trainer.models.loading import compute_precision, find_source, load_family
 from g2rpo_trainer.models.protocol import Family, Forward
 from g2rpo_trainer.policy import Model
@@ -44,6 +38,7 @@ from g2rpo_trainer.reporting.history import outline
 from g2rpo_trainer.resources import resolve
 from g2rpo_trainer.rewards.registry import build_reward
 from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
+from g2rpo_trainer.run import Plan, Run
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.stop_rules import end_of
 from g2rpo_trainer.summary import Constants
@@ -114,13 +109,7 @@ def build(
         batch=lambda iteration: iteration_batch(
             prompts, training.seed, iteration, training.prompts.per_iteration, world.rank, world.size
         ),
-        plan=Plan(
-            iterations=training.iterations,
-            checkpoint_every=training.checkpoint.every_iterations,
-            evaluate_every=training.evaluation.every_iterations,
-            max_nonfinite_in_a_row=training.safety.max_non_finite_steps,
-            keep_best=training.checkpoint.keep_best,
-        ),
+        plan=_plan(training),
         constants=_constants(training),
         store=store,
         publisher=publisher,
@@ -133,6 +122,16 @@ def build(
         history=[outline(record) for record in records],
     )
     return Built(run, state, family)
+
+
+def _plan(training: TrainingSpec) -> Plan:
+    return Plan(
+        iterations=training.iterations,
+        checkpoint_every=training.checkpoint.every_iterations,
+        evaluate_every=training.evaluation.every_iterations,
+        max_nonfinite_in_a_row=training.safety.max_non_finite_steps,
+        keep_best=training.checkpoint.keep_best,
+    )
 
 
 def sampling_grid(training: TrainingSpec, family: Family, steps: int | None = None) -> Grid:
@@ -156,51 +155,6 @@ def _encode(texts: TextCache, wanted: list[str], world: World) -> None:
     world.barrier()
     encoded += texts.fill(wanted)
     logger.info("of %d prompts %d were encoded on rank %d", len(wanted), encoded, world.rank)
-
-
-def build_algorithm(training: TrainingSpec, grid: Grid) -> Algorithm:
-    """The algorithm with the job's settings."""
-    settings = training.algorithm.settings
-    update = UpdateSettings(settings.clip_range, settings.kl_beta, settings.update, training.optimizer.max_batch)
-    weights = torch.tensor([reward.weight for reward in training.rewards if reward.role == "Train"])
-    if isinstance(settings, G2RPOSettings):
-        return _g2rpo(settings, grid, training.seed, weights, update)
-    return _flow_grpo(settings, grid, training.seed, weights, update)
-
-
-def _g2rpo(settings: G2RPOSettings, grid: Grid, seed: int, weights: Tensor, update: UpdateSettings) -> G2RPO:
-    return G2RPO(
-        grid=grid,
-        seed=seed,
-        group_size=settings.group_size,
-        steps=tuple(settings.steps()),
-        granularities=settings.granularities,
-        law=settings.noise.law,
-        eta=settings.noise.level,
-        weights=weights,
-        aggregate=settings.aggregate,
-        advantage_clip=settings.advantage_clip,
-        zero_variance_tolerance=settings.zero_variance_tolerance,
-        update=update,
-    )
-
-
-def _flow_grpo(settings: FlowGRPOSettings, grid: Grid, seed: int, weights: Tensor, update: UpdateSettings) -> FlowGRPO:
-    window = settings.window
-    return FlowGRPO(
-        grid=grid,
-        seed=seed,
-        group_size=settings.group_size,
-        shared_start=settings.initial_noise == "Shared",
-        window=SlidingWindow(window.size, window.stride, window.move_every_iterations) if window else None,
-        train_fraction=settings.train_fraction,
-        law=settings.noise.law,
-        eta=settings.noise.level,
-        weights=weights,
-        advantage_clip=settings.advantage_clip,
-        zero_variance_tolerance=settings.zero_variance_tolerance,
-        update=update,
-    )
 
 
 def _refuse_uneven_ranks(training: TrainingSpec, ranks: int) -> None:
