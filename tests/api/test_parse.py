@@ -16,7 +16,7 @@ from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings, 
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob, JobSpec, Metadata, WorkersSpec
 from g2rpo_api.model import LoRASettings, ModelSpec, SamplingSpec, TrainSpec
-from g2rpo_api.parse import dump_job, load_job, parse_job
+from g2rpo_api.parse import dump_job, load_job, parse_job, parse_reward
 from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
 from g2rpo_api.reward_settings import CLIPScoreSettings, DdddOCRSettings, HPSv2Settings, PaddleOCRSettings
 from g2rpo_api.rewards import RewardSpec
@@ -327,3 +327,16 @@ def test_the_given_mapping_is_left_alone(required: dict[str, Any]) -> None:
     before = json.dumps(required)
     parse_job(required)
     assert json.dumps(required) == before
+
+
+def test_a_reward_alone_is_read_as_in_a_job() -> None:
+    data = {"name": "a", "type": "JPEG", "jpeg": {"score": "Incompressibility"}, "batchSize": 3}
+    assert parse_reward(data, "here") == RewardSpec.model_validate(data)
+
+
+def test_mistakes_in_a_reward_alone_have_their_keys_and_hints() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_reward({"name": "a", "type": "JPEG", "jpeg": {"score": "incompressibility"}, "batchsize": 3}, "here")
+    found = {problem.key: problem.hint for problem in caught.value.problems}
+    assert found == {"jpeg.score": "did you mean Incompressibility?", "batchsize": "did you mean batchSize?"}
+    assert "here: 2 problems" in str(caught.value)

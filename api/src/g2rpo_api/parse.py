@@ -1,6 +1,6 @@
 """Text to job and back. Every mistake of a file is reported at once.
 
-Who calls this: `g2rpo-train` with a file, the operator with what the API server gave it.
+Who calls this: `g2rpo-train` with a file, the operator with what the API server gave it, `g2rpo-reward-server`.
 """
 
 from __future__ import annotations
@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from g2rpo_api.base import STRUCTURE_ONLY, all_faults
+from g2rpo_api.base import STRUCTURE_ONLY, Model, all_faults
 from g2rpo_api.errors import DOCUMENT, SpecError, SpecProblem, from_fault, from_pydantic, key_path, show
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.rewards import RewardSpec
 from g2rpo_api.schema import Schema
 from g2rpo_api.yamltext import Repeated, documents, text_of
 
+M = TypeVar("M", bound=Model)
 ONE_JOB = "one YAML document that is a G2RPOJob"
 
 
@@ -53,10 +55,23 @@ def parse_job(job: str | Mapping[str, Any], source: str = "job") -> G2RPOJob:
         SpecError: it is not a valid job; with every problem found.
     """
     data = _read(job, source) if isinstance(job, str) else dict(job)
+    return _parsed(G2RPOJob, data, job_schema(), source)
+
+
+def parse_reward(reward: Mapping[str, Any], source: str) -> RewardSpec:
+    """Make a reward of plain data with YAML's keys, as an item of spec.training.rewards has them.
+
+    Raises:
+        SpecError: it is not a valid reward; with every problem found.
+    """
+    return _parsed(RewardSpec, dict(reward), RewardSpec.model_json_schema(by_alias=True), source)
+
+
+def _parsed(model: type[M], data: Any, schema: Schema, source: str) -> M:
     try:
-        parsed = G2RPOJob.model_validate(data, context=STRUCTURE_ONLY, by_alias=True, by_name=False)
+        parsed = model.model_validate(data, context=STRUCTURE_ONLY, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise SpecError(from_pydantic(error.errors(include_url=False), job_schema()), source) from error
+        raise SpecError(from_pydantic(error.errors(include_url=False), schema), source) from error
     faults = [from_fault(fault) for fault in all_faults(parsed)]
     if faults:
         raise SpecError(faults, source)

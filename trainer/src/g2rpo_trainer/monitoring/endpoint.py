@@ -44,7 +44,7 @@ class Endpoint:
             OSError: the port is taken or not allowed; the message names it and the remedy.
         """
         try:
-            self._server = _Server((host, port), handler(routes))
+            self._server = Server((host, port), handler(routes))
         except OSError as error:
             remedy = "stop what listens there, name another port, or use --port 0, which picks a free one"
             raise OSError(error.errno, f"port {port} of {host}: {error.strerror}; {remedy}") from error
@@ -63,8 +63,11 @@ class Endpoint:
         self._thread.join()
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    """Not http.server's own, which asks the name service for the host's full name before it listens."""
+class Server(socketserver.ThreadingTCPServer):
+    """A thread per connection.
+
+    Not http.server's own, which asks the name service for the host's full name before it listens.
+    """
 
     allow_reuse_address = True
     daemon_threads = True

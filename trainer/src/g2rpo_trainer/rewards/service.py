@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -116,6 +117,9 @@ def _authorization(token_from_env: str | None) -> dict[str, str]:
 
 
 def _start(body: bytes) -> str:
-    """The beginning of an answer on one line."""
+    """What an unwelcome answer says: its `error`, as most JSON services have it, or its beginning, on one line."""
     text = " ".join(body.decode(errors="replace").split())
-    return repr(text if len(text) <= _TOLD else f"{text[:_TOLD]}…")
+    with suppress(ValueError, LookupError, TypeError):
+        error = json.loads(body)["error"]
+        text = str.strip(error if isinstance(error, str) else error["message"])
+    return text if len(text) <= _TOLD else f"{text[:_TOLD]}…"
