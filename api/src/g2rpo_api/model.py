@@ -16,6 +16,9 @@ from g2rpo_api.rules import Fault, Rule
 
 Family = Literal["SD3", "Flux1"]
 Precision = Literal["Float32", "BFloat16"]
+Attention = Literal[
+    "Native", "NativeCudnn", "NativeEfficient", "NativeFlash", "NativeMath", "Flex", "Flash", "Flash3", "XFormers"
+]
 ShiftRule = Literal["Fixed", "Model"]
 Pixels = Annotated[int, Field(ge=8, le=MAX_INT32), WHOLE]
 BUILTIN = "builtin:"
@@ -61,6 +64,13 @@ class ModelSpec(Model):
     gradient_checkpointing: bool = False
     """Compute a block's activations anew for its gradient instead of keeping them: an update takes far less
     memory and about a third more time."""
+    compile: bool = False
+    """Compile the transformer's blocks by torch.compile: faster on a GPU after minutes of compiling. Needs a C
+    compiler in the image. What is drawn and what is learnt from are compiled apart and differ in the last digits."""
+    attention: Attention = "Native"
+    """What computes attention, of what diffusers offers: `Native` is torch's choice and always works. The other
+    `Native*` are one of torch's kernels each, `Flex` its FlexAttention. `Flash` needs the package flash-attn, `Flash3`
+    flash-attn-3, `XFormers` xformers in the image. `SD3` takes `Native` only."""
     max_sequence_length: Annotated[int, Field(ge=1, le=512), WHOLE] = 256
     """Text tokens that the T5 encoder sees; longer prompts are cut. Lower saves memory and time."""
     text_cache: Text | None = None

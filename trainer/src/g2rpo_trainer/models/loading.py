@@ -19,6 +19,7 @@ from g2rpo_trainer.models.flux1 import Flux1
 from g2rpo_trainer.models.protocol import Family, Usage
 from g2rpo_trainer.models.sd3 import SD3
 from g2rpo_trainer.models.source import FLOAT32, Precision, Source
+from g2rpo_trainer.models.speed import compile_blocks, use_attention
 from g2rpo_trainer.resources import resolve
 
 FAMILIES: dict[str, tuple[type[Family], type[DiffusionPipeline]]] = {
@@ -55,8 +56,11 @@ def load_family(training: TrainingSpec, source: Source) -> Family:
         pipeline = source.load()
     family = FAMILIES[spec.family][0](pipeline, usage(training))
     _select_trained_weights(family, spec, training.seed)
+    use_attention(family.transformer, spec.attention, source.device, compute_precision(spec))
     if spec.gradient_checkpointing:
         family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+    if spec.compile:
+        compile_blocks(family.transformer)
     return family
 
 
