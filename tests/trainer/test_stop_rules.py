@@ -257,6 +257,12 @@ def test_below_zero_it_falls_as_far() -> None:
     assert reason(stop, curve(*[-10.0] * 10, *[-12.1] * 5)) == "Collapse"
 
 
+def test_an_early_collapse_shows_in_spite_of_the_noise_before_it() -> None:
+    """As few prompts show it: 0.25 with an error of 0.06, then nothing."""
+    records = curve(0.42, 0.1, 0.38, 0.15, 0.2, *[0.01] * 5)
+    assert reason({"collapse": {"iterations": 5}}, records) == "Collapse"
+
+
 def test_a_dip_shorter_than_the_iterations_is_no_collapse() -> None:
     records = curve(*[0.8] * 20, 0.1, 0.1, *[0.8] * 20)
     assert not any(told(STOPS["collapse"], prefix) for prefix in prefixes(records))

@@ -90,14 +90,15 @@ def _change(measured: Sequence[Sequence[Measurement]]) -> _Change | None:
 
 
 def _reward_fell(training: TrainingSpec, records: Records) -> str | None:
-    """The mean of now lies below the best one of as many iterations by more than the share, and chance."""
+    """The mean of now is surely less than what the best one of as many iterations leaves after the share."""
     rule, values = training.stop.collapse, _trained_rewards(records)
     if rule is None or rule.reward_drop == 1 or len(values) < 2 * rule.iterations:
         return None
     now, *before = _windows(values, rule.iterations)
     best = max(before, key=finite_mean)
-    fall = finite_mean(best) - finite_mean(now)
-    if fall <= rule.reward_drop * abs(finite_mean(best)) + CHANCE * math.hypot(_error(best), _error(now)):
+    left = 1 - math.copysign(rule.reward_drop, finite_mean(best))
+    chance = CHANCE * math.hypot(left * _error(best), _error(now))
+    if finite_mean(now) + chance >= left * finite_mean(best):
         return None
     means = f"mean {finite_mean(now):.3g} over {rule.iterations} iterations, {finite_mean(best):.3g} at its best"
     return f"the trained reward fell by more than {rule.reward_drop:.0%}: {means}"
