@@ -135,6 +135,27 @@ def test_what_lost_iterations_took_stays_with_the_last_record_that_is_kept(folde
     assert folder.next_attempt() == 3
 
 
+def test_whoever_claims_the_folder_last_writes_and_the_others_learn_of_it(folder: RunFolder) -> None:
+    first = folder.claim(3)
+    first.check()
+    second = folder.claim(3)
+    second.check()
+    with pytest.raises(StorageError, match=r"attempt 3 on .* writes nothing more"):
+        first.check()
+    third = RunFolder(folder.path).claim(4)
+    for replaced in (first, second):
+        with pytest.raises(StorageError, match="taken over by attempt 4"):
+            replaced.check()
+    third.check()
+
+
+def test_a_folder_that_went_away_is_nobodys(folder: RunFolder) -> None:
+    claim = folder.claim(1)
+    (folder.path / "owner").unlink()
+    with pytest.raises(StorageError, match="owner"):
+        claim.check()
+
+
 def test_the_last_record_can_be_put_right(folder: RunFolder) -> None:
     for iteration in range(3):
         folder.append(record(iteration))

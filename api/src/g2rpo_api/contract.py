@@ -42,6 +42,8 @@ PATH_CURVE_CSV = "/curve.csv"
 """The reward curves so far."""
 PATH_CURVE_SVG = "/curve.svg"
 """The same as a picture."""
+PATH_REPORT = "/report.html"
+"""The report on the run so far."""
 MAX_PROGRESS_BYTES = 64 * 1024
 """Largest /progress document."""
 MAX_TERMINATION_BYTES = 4096
@@ -99,6 +101,8 @@ RESERVED_ENV_PREFIXES = ("G2RPO_", "PET_", "TORCHELASTIC_")
 
 RUN_JOB = "job.yaml"
 """The job as it runs: every default spelt out."""
+RUN_OWNER = "owner"
+"""Which process writes the folder. One that finds another's name there has been replaced, and ends."""
 RUN_METRICS = "metrics.jsonl"
 """One JSON object per iteration."""
 RUN_CURVE_CSV = "curve.csv"

@@ -125,7 +125,8 @@ def open_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     ) -> Built:
         folder = RunFolder(tmp_path / "runs" / job.metadata.name)
         folder.open(job)
-        publisher = Publisher(job, folder, world.size, attempt or folder.next_attempt())
+        number = attempt or folder.next_attempt()
+        publisher = Publisher(job, folder, world.size, number, folder.claim(number).check)
         return build(job, world, folder, publisher, stop, end)
 
     return opened

@@ -16,7 +16,7 @@ from g2rpo_api.errors import SpecError
 from g2rpo_api.job import G2RPOJob
 from g2rpo_trainer.build import Built, probes
 from g2rpo_trainer.checkpoint import verified_manifest
-from g2rpo_trainer.errors import DataError, DivergedError, RewardError
+from g2rpo_trainer.errors import DataError, DivergedError, RewardError, StorageError
 from g2rpo_trainer.loop import train
 from g2rpo_trainer.models.sd3 import SD3
 from g2rpo_trainer.models.source import Source
@@ -71,6 +71,19 @@ def test_a_run_writes_one_record_per_iteration_and_evaluates_when_due(
     assert all(entry["model_calls"] == 2 * (4 + 4 * (3 + 2)) for entry in entries[1:])
     assert all(entry["images"] == 2 * (1 + 2 * 2 * 4) for entry in entries[1:])
     assert sorted(path.name for path in (folder / "checkpoints").glob("iter-*")) == ["iter-000002", "iter-000004"]
+
+
+def test_a_process_that_was_replaced_writes_nothing_more(job: MakeJob, open_run: OpenRun, folder: Path) -> None:
+    """As on a machine that lost its network, where pods go on that the cluster has given up."""
+    stopping = iter([False, True])
+    replaced = open_run(job(), stop=lambda: next(stopping))
+    its_successor = open_run(job())
+    train(its_successor.run, its_successor.state)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for writes in (lambda: train(replaced.run, replaced.state), lambda: replaced.run.publisher.saving()):
+        with pytest.raises(StorageError, match="taken over"):
+            writes()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_training_raises_the_reward_it_is_given(job: MakeJob, open_run: OpenRun, folder: Path) -> None:

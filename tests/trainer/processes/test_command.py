@@ -147,6 +147,11 @@ def test_the_port_answers_while_the_run_lasts(trainer: Any) -> None:
         progress = json.load(answer)
     assert progress["job"] == "served"
     assert progress["iteration"] >= 0
+    for accept, kind in (("text/html,*/*", "text/html; charset=utf-8"), ("*/*", "application/octet-stream")):
+        asked = urllib.request.Request(f"{where}/report.html", headers={"Accept": accept})
+        with urllib.request.urlopen(asked) as answer:
+            assert answer.headers["Content-Type"] == kind
+            assert b"</html>" in answer.read()
     process.popen.send_signal(signal.SIGINT)
     process.finish(ExitCode.CHECKPOINTED)
 

@@ -194,6 +194,7 @@ def _best(run: Run) -> int | None:
 
 def _checkpoint(run: Run, state: TrainState) -> None:
     started = time.perf_counter()
+    run.publisher.saving()
     with run.stopwatch.phase("checkpoint"):
         run.store.save(state, run.engine.save, _best(run))
     run.publisher.checkpointed(state.iteration, time.perf_counter() - started)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 from torch import Tensor
@@ -20,17 +21,17 @@ from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import CheckpointReport, ProgressReport, StoppedReport
 from g2rpo_trainer.checkpoint import saved_at
-from g2rpo_trainer.errors import PortError
+from g2rpo_trainer.errors import DataError, PortError
 from g2rpo_trainer.journal import EvaluationEntry, IterationRecord, Role
 from g2rpo_trainer.monitoring.console import Progress
-from g2rpo_trainer.monitoring.endpoint import Endpoint
+from g2rpo_trainer.monitoring.endpoint import PLAIN, Answer, Endpoint
 from g2rpo_trainer.monitoring.progress import RunInfo
 from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
 from g2rpo_trainer.monitoring.tracking import Tracking, open_tracking
 from g2rpo_trainer.reporting.curves import write_curve_csv, write_curve_svg
 from g2rpo_trainer.reporting.grids import probe_grid
 from g2rpo_trainer.reporting.history import eta_seconds
-from g2rpo_trainer.reporting.report import write_report
+from g2rpo_trainer.reporting.report import render, write_report
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.storage import storage_errors
 
@@ -74,6 +75,10 @@ class Silent:
         """See `Publisher.pictures`."""
         self.beat()
 
+    def saving(self) -> None:
+        """See `Publisher.saving`."""
+        self.beat()
+
     def checkpointed(self, iteration: int, seconds: float) -> None:
         """See `Publisher.checkpointed`."""
         self.beat()
@@ -88,6 +93,8 @@ class Publisher:
     world_size: int
     attempt: int
     """From 1."""
+    check_owner: Callable[[], None] = lambda: None
+    """Called before each write; raises StorageError when the run folder is another process's by now."""
     _records: list[IterationRecord] = field(default_factory=list)
     _captions: list[str] = field(default_factory=list)
     _tracking: Tracking = field(default_factory=lambda: Tracking({}))
@@ -131,6 +138,7 @@ class Publisher:
 
     def publish(self, record: IterationRecord) -> None:
         """An iteration is done; its record is on the disk when this returns."""
+        self.check_owner()
         self.folder.append(record)
         self._records.append(record)
         self._telemetry.enter("Training")
@@ -148,6 +156,7 @@ class Publisher:
         """The run ends where an earlier attempt left it: its last record gets the final evaluation and the reason."""
         last = self._records[-1]
         record = last.model_copy(update={"evaluation": evaluation or last.evaluation, "stopped": stopped})
+        self.check_owner()
         self.folder.amend(record)
         self._records[-1] = record
         self._telemetry.amend(record)
@@ -165,6 +174,10 @@ class Publisher:
         with storage_errors(path):
             probe_grid(images, self._captions, path)
         self._tracking.pictures(iteration, images)
+
+    def saving(self) -> None:
+        """A checkpoint is about to be written."""
+        self.check_owner()
 
     def checkpointed(self, iteration: int, seconds: float) -> None:
         """A checkpoint was saved and took this long."""
@@ -205,7 +218,19 @@ class Publisher:
 
     def _serve(self, port: int) -> Endpoint:
         files = {contract.PATH_CURVE_CSV: contract.RUN_CURVE_CSV, contract.PATH_CURVE_SVG: contract.RUN_CURVE_SVG}
-        return self._telemetry.serve(port, "", {path: self.folder.path / name for path, name in files.items()})
+        curves = {path: self.folder.path / name for path, name in files.items()}
+        return self._telemetry.serve(port, "", curves, {contract.PATH_REPORT: self._report})
+
+    def _report(self, accept: str) -> Answer:
+        """The page as it would be written now.
+
+        It is called HTML only where HTML is asked for: an API server that hands it on rewrites the links of what is.
+        """
+        try:
+            page = render(self.folder.path).encode()
+        except DataError:
+            return Answer(b"no iteration to report on yet\n", PLAIN, HTTPStatus.NOT_FOUND)
+        return Answer(page, "text/html; charset=utf-8" if "text/html" in accept else "application/octet-stream")
 
 
 @contextmanager

@@ -6,6 +6,9 @@ dashboards and reports; the names are in `g2rpo_api.contract`.
 
 from __future__ import annotations
 
+import os
+import socket
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ from g2rpo_api.errors import SpecError, SpecProblem, show
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import load_job
 from g2rpo_api.yamltext import text_of
+from g2rpo_trainer.errors import StorageError
 from g2rpo_trainer.journal import IterationRecord
 from g2rpo_trainer.reporting.curves import read_records
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
@@ -30,6 +34,32 @@ ACTED_ON: Any = {
     "spec": {"workers": {"nodes", "processes_per_node"}, "training": True},
 }
 """What a trainer reads of a job; the rest is about pods."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That one process writes the run folder, and none that began before it.
+
+    A pod on a machine that lost its network is deleted without that machine's word and may train on: its next
+    write is refused, because the pod that took its place has put its own name here.
+    """
+
+    path: Path
+    name: str
+
+    def check(self) -> None:
+        """Return where the folder is still this process's.
+
+        Raises:
+            StorageError: another one has taken it over, or it cannot be read.
+        """
+        with storage_errors(self.path):
+            owner = self.path.read_text()
+        if owner != self.name:
+            raise StorageError(
+                f"{self.path.parent} was taken over by {owner}, so this process ({self.name}) writes nothing more to "
+                "it; let only one of them train there"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,6 +106,18 @@ class RunFolder:
             if existing.is_file():
                 refuse_other_training(load_job(existing), job, self.path)
             replace_file(existing, text_of(acted_on(job)).encode())
+
+    def claim(self, attempt: int) -> Claim:
+        """Become the process that writes here; the one that did must not go on.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        name = f"attempt {attempt} on {socket.gethostname()}, process {os.getpid()}, {uuid.uuid4().hex[:8]}"
+        path = self.path / contract.RUN_OWNER
+        with storage_errors(path):
+            replace_file(path, name.encode())
+        return Claim(path, name)
 
     def next_attempt(self) -> int:
         """Number of the attempt that begins now, from 1."""

@@ -54,7 +54,8 @@ def run_job(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: S
 
 def _lead(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: StopRequest, word: LastWord) -> bool:
     folder = RunFolder(around.runs / job.metadata.name)
-    publisher = Publisher(job, folder, place.world_size, around.attempt or folder.next_attempt())
+    attempt = around.attempt or folder.next_attempt()
+    publisher = Publisher(job, folder, place.world_size, attempt, folder.claim(attempt).check)
     word.progress = publisher.progress
     with publisher.serving(around.port):
         done = _train(job, place, folder, publisher, stop, StopFile(around.stop_file))

@@ -157,10 +157,12 @@ class Telemetry:
         """The document at /progress."""
         return document(self._run, self._state)
 
-    def serve(self, port: int, host: str, curves: Mapping[str, Path]) -> Endpoint:
-        """Answer /metrics, /healthz, /progress and the files of `curves`, by path; see `Vitals.serve`."""
+    def serve(
+        self, port: int, host: str, curves: Mapping[str, Path], more: Mapping[str, Route] | None = None
+    ) -> Endpoint:
+        """Answer /metrics, /healthz, /progress, the files of `curves` by path, and `more`; see `Vitals.serve`."""
         files = {path: self.farewell.noting(path, file_route(curves[path], kind)) for path, kind in CURVE_TYPES.items()}
-        return self._vitals.serve(port, host, {PATH_PROGRESS: self._progress, **files})
+        return self._vitals.serve(port, host, {PATH_PROGRESS: self._progress, **files, **(more or {})})
 
     def _update(self, **changes: object) -> None:
         state = replace(self._state, **changes)  # type: ignore[arg-type]

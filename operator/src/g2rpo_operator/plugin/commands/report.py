@@ -80,7 +80,7 @@ def find(client: Client, job: Seen, patience: float) -> bytes:
     if first is not None and first.running:
         try:
             return client.read(
-                f"{PODS.path(job.namespace, first.name)}:{contract.DEFAULT_PORT}/proxy/{contract.RUN_REPORT}"
+                f"{PODS.path(job.namespace, first.name)}:{contract.DEFAULT_PORT}/proxy{contract.PATH_REPORT}"
             )
         except ServerError as error:
             refused = f"its trainer did not give it ({error.message})"
