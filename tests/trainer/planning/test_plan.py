@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -314,6 +315,23 @@ def test_the_names_of_pipelines_are_those_of_the_classes_that_load_them() -> Non
     assert PIPELINES.keys() == FAMILIES.keys() == set(get_args(Family))
     for name in PIPELINES.values():
         assert issubclass(getattr(diffusers, name), diffusers.DiffusionPipeline)
+
+
+@pytest.mark.parametrize("embeds", [False, None])
+def test_guidance_that_the_model_cannot_be_told_is_refused(
+    embeds: bool | None, tmp_path: Path, model_folder: Callable[..., Path]
+) -> None:
+    folder = model_folder()
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}', encoding="utf-8")
+    config = folder / "transformer" / "config.json"
+    schnell = json.loads(config.read_text()) | ({} if embeds is None else {"guidance_embeds": embeds})
+    config.write_text(json.dumps(schnell), encoding="utf-8")
+    changes = {"training.model.path": str(folder), "training.model.family": "Flux1"}
+    plan(job(tmp_path, changes))
+    with pytest.raises(DataError, match=r"^spec\.training\.sampling\.guidanceScale is 3\.5, .*schnell.* set it to 1"):
+        plan(job(tmp_path, changes | {"training.sampling.guidanceScale": 3.5}))
+    config.write_text(json.dumps(schnell | {"guidance_embeds": True}), encoding="utf-8")
+    plan(job(tmp_path, changes | {"training.sampling.guidanceScale": 3.5}))
 
 
 def test_guidance_that_is_an_input_costs_no_rows(tmp_path: Path) -> None:

@@ -78,6 +78,15 @@ def pipeline_class(folder: Path) -> str:
     return str(_config(folder, "model_index.json").get("_class_name"))
 
 
+def takes_guidance(folder: Path) -> bool:
+    """Whether the transformer has an input for guidance.
+
+    Raises:
+        DataError: its config.json is missing or damaged.
+    """
+    return bool(_config(folder / "transformer").get("guidance_embeds"))
+
+
 def parameters(shapes: Shapes) -> int:
     """Numbers in all tensors."""
     return sum(math.prod(shape) for shape in shapes.values())

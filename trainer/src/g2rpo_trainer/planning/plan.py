@@ -18,9 +18,9 @@ from g2rpo_api.prompts import PROMPT_FILES
 from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
-from g2rpo_trainer.models.facts import PIPELINES, rows_per_velocity
+from g2rpo_trainer.models.facts import EMBEDDED_GUIDANCE, NO_GUIDANCE_INPUT, PIPELINES, rows_per_velocity
 from g2rpo_trainer.planning.footprint import Footprint, footprint
-from g2rpo_trainer.planning.model_files import ModelFiles, pipeline_class, read_model
+from g2rpo_trainer.planning.model_files import ModelFiles, pipeline_class, read_model, takes_guidance
 from g2rpo_trainer.resources import resolve
 
 KIBI = 1024
@@ -172,6 +172,9 @@ def _local_model(training: TrainingSpec) -> ModelFiles | None:
     if found != wanted:
         raise DataError(f"{key}: {path} holds a {found}, not a {wanted}; set spec.training.model.family to what it is")
     model = read_model(path)
+    scale = training.sampling.guidance_scale
+    if training.model.family in EMBEDDED_GUIDANCE and scale != 1 and not takes_guidance(path):
+        raise DataError(NO_GUIDANCE_INPUT.format(scale))
     problems = list(_size_problems(training.sampling, model.pixel_multiple))
     if problems:
         raise SpecError(problems)
