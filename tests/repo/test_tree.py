@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ FOREIGN = {
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"\bmake ((?:[a-z-]+ ?)+)")
 LINK = re.compile(r"\]\(([^)#\s]+)")
+QUICKSTART = Path(__file__).parents[2] / "manifests" / "samples" / "miniature-g2rpo.yaml"
 SHADOWING = {"math", "types", "queue", "logging", "platform"}
 
 
@@ -71,17 +73,30 @@ def test_links_lead_to_files(documents: dict[Path, str], root: Path) -> None:
     assert not broken
 
 
+def merged(whole: Any, part: Any) -> Any:
+    """The whole with what the part says; lists are replaced."""
+    if not (isinstance(whole, dict) and isinstance(part, dict)):
+        return part
+    return whole | {key: merged(whole.get(key), value) for key, value in part.items()}
+
+
 def refused_yaml(texts: Iterable[str]) -> list[str]:
-    """Fenced blocks that are no YAML, or whole jobs that the program does not take."""
+    """Fenced blocks that are no YAML, or jobs that the program does not take.
+
+    A block with `spec` and without `kind` is a part of a job: it is tried in place of that part of the quickstart.
+    """
     from g2rpo_api.errors import SpecError
     from g2rpo_api.parse import parse_job
 
+    whole = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))
     refused = []
     for block in (block for text in texts for language, block in FENCE.findall(text) if language == "yaml"):
         try:
             content = yaml.safe_load(block)
             if isinstance(content, dict) and content.get("kind") == "G2RPOJob":
                 parse_job(block)
+            elif isinstance(content, dict) and "spec" in content:
+                parse_job(merged(whole, content))
         except (yaml.YAMLError, SpecError):
             refused.append(block)
     return refused
@@ -91,6 +106,14 @@ def test_yaml_of_the_documents_is_valid(documents: dict[Path, str]) -> None:
     assert refused_yaml(documents.values()) == []
 
 
-@pytest.mark.parametrize("block", ["kind: G2RPOJob\nspec: {}\n", "a: [1\n"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        "kind: G2RPOJob\nspec: {}\n",
+        "a: [1\n",
+        "spec: {training: {stop: {maxDays: 1}}}\n",
+        "spec: {training: {ema: {decay: 2}}}\n",
+    ],
+)
 def test_yaml_that_is_wrong_would_be_noticed(block: str) -> None:
     assert refused_yaml([f"text\n\n```yaml\n{block}```\n"]) == [block]
