@@ -61,6 +61,16 @@ def test_rewards_are_over_the_pictures_of_all_ranks_not_means_of_means() -> None
             assert (entry.branch[stride].min, entry.branch[stride].max) == (values.min(), values.max())
 
 
+def test_rewards_agree_as_numpy_says_within_the_groups_that_both_can_tell_apart() -> None:
+    branch = np.concatenate([r.rollout.branch_rewards.double().numpy() for r in REPORTS], axis=3)
+    flat = np.concatenate([r.rollout.zero_variance.numpy() for r in REPORTS], axis=3).any(axis=0)
+    a, b = branch[:, ~flat]
+    expected = np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)])
+    (found,) = RECORD.correlations
+    assert (found.first, found.second) == ("a", "b")
+    assert found.value == pytest.approx(expected, abs=1e-6)
+
+
 def test_policy_health_is_recomputed_from_ratios_and_advantages() -> None:
     losses = [loss for r in REPORTS for loss in r.update.losses]
     ratio = np.concatenate([loss.ratio.numpy().ravel() for loss in losses]).astype(float)

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from g2rpo_trainer import noise
 from g2rpo_trainer.appearance import diversity
+from g2rpo_trainer.correlation import over_pictures
 from g2rpo_trainer.flow.schedule import Grid
 from g2rpo_trainer.flow.solver import trajectory
 from g2rpo_trainer.journal import EvaluationEntry
 from g2rpo_trainer.policy import Model
 from g2rpo_trainer.records import Prompt, PromptBatch
 from g2rpo_trainer.rewards.scoring import Scorer
-from g2rpo_trainer.summary import appearance_entry, spread
+from g2rpo_trainer.summary import appearance_entry, correlation_entries, spread
 
 T = TypeVar("T")
 Split = Literal["eval", "unseen"]
@@ -69,15 +70,17 @@ class Evaluator:
         )
         rewards = {entry.name: spread(everyone[:, m]) for m, entry in enumerate(self.scorer.rewards)}
         looks = appearance_entry(values, [diversity(thumbnails)])
-        return EvaluationEntry(split=group.split, prompts=count, rewards=rewards, appearance=looks)
+        agreement = correlation_entries(list(rewards), over_pictures(everyone.T))
+        return EvaluationEntry(
+            split=group.split, prompts=count, rewards=rewards, correlations=agreement, appearance=looks
+        )
 
     @torch.no_grad()
     def _samples(self, prompts: Sequence[Prompt]) -> Tensor:
-        """Latents that the plain ODE gives each prompt, from noise named by its line in the file."""
+        """Latents that the plain ODE gives each prompt."""
         policy = self.model.on([prompt.text for prompt in prompts])
-        shape = policy.latent_shape
-        z = torch.stack([noise.normal(shape, self.seed, noise.EVALUATION, prompt.index) for prompt in prompts])
-        return trajectory(policy.velocity, self.grid, policy.to_device(z), torch.arange(len(prompts))).end
+        z = policy.to_device(self.start(prompts))
+        return trajectory(policy.velocity, self.grid, z, torch.arange(len(prompts))).end
 
 
 def share(items: Sequence[T], rank: int, world_size: int) -> tuple[T, ...]:

@@ -45,6 +45,19 @@ class RewardEntry(Entry):
     branch: dict[str, Spread]
 
 
+class CorrelationEntry(Entry):
+    """How much two rewards agree: Pearson's correlation, NaN where there is none; see `correlation.py`."""
+
+    first: str
+    second: str
+    value: float
+
+    @property
+    def pair(self) -> str:
+        """Both names, as a label."""
+        return f"{self.first}/{self.second}"
+
+
 class AppearanceEntry(Entry):
     """What pictures look like, as means over them, each from 0 to 1; see `appearance.py`."""
 
@@ -73,6 +86,8 @@ class EvaluationEntry(Entry):
     """`eval`: prompts of the training file; `unseen`: prompts the training never uses."""
     prompts: int
     rewards: dict[str, Spread]
+    correlations: list[CorrelationEntry] = []
+    """Of all rewards, over these prompts."""
     appearance: AppearanceEntry | None = None
 
 
@@ -133,6 +148,8 @@ class IterationRecord(Entry):
     groups: int
     zero_variance_groups: int
     """(group, step, granularity, reward) cells whose members all scored the same."""
+    correlations: list[CorrelationEntry] = []
+    """Of the trained rewards, within the groups that the loss learns from."""
     cells: int = 0
     """All such cells."""
     skipped_groups: int

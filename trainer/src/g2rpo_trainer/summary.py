@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from g2rpo_trainer.appearance import KINDS
+from g2rpo_trainer.correlation import within_groups
 from g2rpo_trainer.journal import (
     AdvantageEntry,
     AppearanceEntry,
+    CorrelationEntry,
     EvaluationEntry,
     IterationRecord,
     Phase,
@@ -96,6 +98,12 @@ def appearance_entry(values: Tensor, diversities: Sequence[float]) -> Appearance
     return AppearanceEntry(**means, diversity=finite_mean(diversities))
 
 
+def correlation_entries(names: Sequence[str], values: Tensor) -> list[CorrelationEntry]:
+    """Each two rewards once, out of a matrix [M, M]."""
+    places = [(i, j) for j in range(len(names)) for i in range(j)]
+    return [CorrelationEntry(first=names[i], second=names[j], value=values[i, j].item()) for i, j in places]
+
+
 def untrained_record(frame: Frame) -> IterationRecord:
     """Iteration 0: the evaluation of the model before any update."""
     return IterationRecord(
@@ -115,14 +123,16 @@ def iteration_record(frame: Frame, reports: Sequence[RankReport], constants: Con
     """The record of a trained iteration, over all ranks."""
     rollouts = [report.rollout for report in reports]
     branch = torch.cat([rollout.branch_rewards for rollout in rollouts], dim=3)
+    flat = torch.cat([rollout.zero_variance for rollout in rollouts], dim=3)
     return IterationRecord(
         **_frame_fields(frame),
         rewards=_reward_entries(rollouts, branch, constants),
+        correlations=correlation_entries(constants.reward_names, within_groups(branch, flat)),
         advantage=_advantage_entry(rollouts),
         policy=_policy_entry([report.update for report in reports], branch, constants),
         groups=branch.shape[3],
-        zero_variance_groups=sum(int(rollout.zero_variance.sum()) for rollout in rollouts),
-        cells=sum(rollout.zero_variance.numel() for rollout in rollouts),
+        zero_variance_groups=int(flat.sum()),
+        cells=flat.numel(),
         skipped_groups=sum(int((~rollout.valid).sum()) for rollout in rollouts),
         model_calls=sum(report.model_calls for report in reports),
         images=sum(report.images for report in reports),

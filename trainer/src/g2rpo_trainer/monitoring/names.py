@@ -20,6 +20,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "reward_std": ("Standard deviation of the scores.", REWARD_LABELS),
     "reward_min": ("Lowest score.", REWARD_LABELS),
     "reward_max": ("Highest score.", REWARD_LABELS),
+    "reward_correlation": (
+        "Correlation of two rewards: within groups (split branch, trained ones) or over an evaluation's pictures.",
+        ("pair", "split"),
+    ),
     "zero_std_group_ratio": ("Share of normalised cells whose members all scored the same.", ()),
     "group_std_mean": ("Standard deviation of the weighted reward within a group, mean over steps.", ()),
     "advantage_mean": ("Mean advantage.", ()),

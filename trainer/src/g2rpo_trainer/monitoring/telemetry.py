@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +22,7 @@ from g2rpo_api.progress import CheckpointReport, ProgressReport, RunPhase, Stopp
 from g2rpo_trainer.journal import (
     AdvantageEntry,
     AppearanceEntry,
+    CorrelationEntry,
     IterationRecord,
     PolicyEntry,
     Role,
@@ -194,11 +195,17 @@ class Telemetry:
                 self._set_spread(entry.anchor, entry.name, entry.role, "anchor")
             for granularity, spread in entry.branch.items():
                 self._set_spread(spread, entry.name, entry.role, "branch", granularity)
+        self._set_correlations(record.correlations, "branch")
         for evaluation in record.evaluation:
+            self._set_correlations(evaluation.correlations, evaluation.split)
             for name, spread in evaluation.rewards.items():
                 self._set_spread(spread, name, self._run.roles[name], evaluation.split)
             if evaluation.appearance:
                 self._set_appearance(evaluation.appearance, evaluation.split)
+
+    def _set_correlations(self, correlations: Sequence[CorrelationEntry], split: str) -> None:
+        for entry in correlations:
+            self._gauges["reward_correlation"].labels(entry.pair, split).set(entry.value)
 
     def _set_appearance(self, appearance: AppearanceEntry, split: str) -> None:
         for name in AppearanceEntry.model_fields:

@@ -85,7 +85,7 @@ def render(run_dir: Path) -> str:
     Raises:
         DataError: metrics.jsonl is missing, empty or damaged.
     """
-    from g2rpo_trainer.reporting import panels, picture_charts  # noqa: PLC0415 - a trainer starts without matplotlib's second
+    from g2rpo_trainer.reporting import agreement_charts, panels, picture_charts  # noqa: PLC0415 - a trainer starts without matplotlib's second
 
     records = read_records(run_dir / contract.RUN_METRICS)
     if not records:
@@ -99,7 +99,7 @@ def render(run_dir: Path) -> str:
         gallery=gallery(run_dir / contract.RUN_SAMPLES, records[-1].iteration),
         scores=score_rows(records, declared),
         single=single_rows(records, roles(records, declared)),
-        rewards=panels.reward_charts(records, declared),
+        rewards=[*panels.reward_charts(records, declared), *agreement_charts.agreement_charts(records)],
         attempts=attempt_starts(records),
         appearance=picture_charts.appearance_charts(records),
         health=panels.health_charts(records),
