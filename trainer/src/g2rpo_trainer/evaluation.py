@@ -57,7 +57,16 @@ class Evaluator:
 
     def pictures(self) -> Tensor:
         """Pictures of the probes, float32 [n, 3, H, W] on the CPU; every rank draws them all."""
-        return self.scorer.images(self._samples(self.probes)).cpu()
+        return self.draw(self.probes)
+
+    def draw(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Pictures of any prompts, float32 [n, 3, H, W] on the CPU."""
+        return self.scorer.images(self._samples(prompts)).cpu()
+
+    def start(self, prompts: Sequence[Prompt]) -> Tensor:
+        """The noise that each prompt's picture starts from, named by its line in the file; float32 [n, ...]."""
+        shape = self.model.latent_shape
+        return torch.stack([noise.normal(shape, self.seed, noise.EVALUATION, prompt.index) for prompt in prompts])
 
     def _entry(self, group: EvaluationSet) -> EvaluationEntry:
         mine = share(group.prompts, self.rank, self.world_size)
