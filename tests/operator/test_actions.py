@@ -10,7 +10,7 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import RewardReport, StoppedReport
 from g2rpo_api.status import Condition, JobStatus
 from g2rpo_operator.decide import decide
-from g2rpo_operator.reconcile import urgent
+from g2rpo_operator.reconcile import same_news, urgent
 from g2rpo_operator.world import Decision, Target, View
 from testoperator.records import (
     DEFAULT_IMAGE,
@@ -118,6 +118,22 @@ def test_a_start_that_goes_well_can_wait_to_be_written_and_one_that_does_not_can
         assert urgent(told, decide(view(status=told)).status), "all pods run"
     held = status(condition("Running", "False", "Unschedulable"), phase="Pending")
     assert urgent(held, decide(view(status=held, attempt=waits)).status), "people wait for this"
+
+
+def test_pods_were_scheduled_when_the_scheduler_says_so_whoever_looks_whenever() -> None:
+    told = status(condition("Running", "False", "ContainersStarting"), phase="Starting")
+    placed = [pod(0, phase="Pending", scheduled_at=time(110)), pod(1, phase="Pending", scheduled_at=time(120))]
+    seen = view(job(policy={"startTimeoutSeconds": 300}), status=told, attempt=attempt_of(*placed))
+    assert decide(seen).status.scheduled_time == decide(later(seen, 99)).status.scheduled_time == time(120)
+    assert decide(seen).look_again_seconds == 120 + 300 - 200
+    assert decide(later(seen, 219)).status.phase == "Starting"
+    assert said(decide(later(seen, 220)), "Failed") == ("True", "StartTimeout")
+
+
+def test_that_pods_were_scheduled_is_not_worth_a_write_of_its_own() -> None:
+    told = status(condition("Running", "False", "ContainersStarting"), phase="Starting")
+    assert same_news(told, told.model_copy(update={"scheduled_time": time(5)}))
+    assert not same_news(told, told.model_copy(update={"running_time": time(5)}))
 
 
 def test_someone_looks_again_when_pods_should_have_been_created() -> None:

@@ -69,6 +69,13 @@ def test_the_schedulers_complaint_is_kept() -> None:
         assert pod_of(manifest(status={"conditions": [refused | other]})).unschedulable == ""
 
 
+def test_when_the_scheduler_chose_a_node_is_kept() -> None:
+    chosen = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-03-01T12:00:00Z"}
+    assert pod_of(manifest(status={"conditions": [chosen]})).scheduled_at == "2026-03-01T12:00:00Z"
+    assert pod_of(manifest(status={"conditions": [chosen | {"status": "False"}]})).scheduled_at == ""
+    assert pod_of(manifest(status={})).scheduled_at == ""
+
+
 def test_a_refusal_without_words_is_still_a_refusal() -> None:
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     assert pod_of(manifest(status={"conditions": [refused]})).unschedulable

@@ -227,11 +227,17 @@ def _timed(view: View, seen: Waiting) -> JobStatus:
     status = view.status.model_copy(update={"retry_time": None})
     if seen.reason == Reason.QUEUED:
         return status.model_copy(update={"scheduled_time": None, "running_time": None})
-    if status.scheduled_time is None and all_scheduled(view):
-        status = status.model_copy(update={"scheduled_time": rfc3339(view.now)})
+    status = status.model_copy(update={"scheduled_time": _scheduled_time(view)})
     if status.running_time is None and all_run(view):
         status = status.model_copy(update={"running_time": rfc3339(view.now)})
     return status
+
+
+def _scheduled_time(view: View) -> str | None:
+    """When the last pod got its node: what was written of it or, as that is not urgent, what the pods say."""
+    if view.status.scheduled_time is not None or not all_scheduled(view):
+        return view.status.scheduled_time
+    return max(pod.scheduled_at for pod in view.attempt.pods) or rfc3339(view.now)
 
 
 def pause_left_seconds(view: View) -> float:
@@ -251,7 +257,7 @@ def start_left_seconds(view: View) -> float | None:
 
     What the pods do now counts, not only what was written of them: nobody may have looked for a while.
     """
-    limit, since = view.job.spec.policy.start_timeout_seconds, view.status.scheduled_time
+    limit, since = view.job.spec.policy.start_timeout_seconds, _scheduled_time(view)
     if limit is None or since is None or view.status.running_time is not None or all_run(view) or queued(view):
         return None
     return (moment(since) + timedelta(seconds=limit) - view.now).total_seconds()

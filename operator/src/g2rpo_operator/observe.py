@@ -45,7 +45,7 @@ def pod_of(manifest: Manifest) -> Pod:
     """Record of a pod."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-    state = _container_state(status)
+    state, scheduled = _container_state(status), conditions.get("PodScheduled", {})
     waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
     return Pod(
         name=metadata["name"],
@@ -56,7 +56,8 @@ def pod_of(manifest: Manifest) -> Pod:
         node=manifest["spec"].get("nodeName", ""),
         ip=status.get("podIP", ""),
         scheduled=bool(manifest["spec"].get("nodeName")),
-        unschedulable=_unschedulable(conditions.get("PodScheduled", {})),
+        scheduled_at=(scheduled.get("lastTransitionTime") or "") if scheduled.get("status") == "True" else "",
+        unschedulable=_unschedulable(scheduled),
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", ""),
         exit_code=terminated.get("exitCode"),

@@ -125,7 +125,7 @@ class Reconciler:
 
     async def _write(self, manifest: Manifest, before: JobStatus, after: JobStatus, view: View) -> float | None:
         """Write the status if it changed; seconds to wait where the change is not worth a write yet."""
-        if after == before:
+        if same_news(before, after):
             return None
         key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         last = self._written.get(key)
@@ -261,6 +261,11 @@ def job_of(manifest: Manifest, *, known: bool) -> G2RPOJob:
 def dump(status: JobStatus) -> Manifest:
     """A status as the API server gets it."""
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def same_news(before: JobStatus, after: JobStatus) -> bool:
+    """Whether a status says nothing new; when pods got their nodes can be read of them at any time."""
+    return after.model_copy(update={"scheduled_time": before.scheduled_time}) == before
 
 
 def urgent(before: JobStatus, after: JobStatus) -> bool:

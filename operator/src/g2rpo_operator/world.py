@@ -34,6 +34,8 @@ class Pod:
     node: str = ""
     ip: str = ""
     scheduled: bool = False
+    scheduled_at: str = ""
+    """When its node was chosen, as the scheduler says."""
     unschedulable: str = ""
     """The scheduler's complaint; empty when there is none."""
     waiting_reason: str = ""
