@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest
 
 from g2rpo_api.job import G2RPOJob
+from g2rpo_api.progress import CheckpointReport
 from g2rpo_api.status import JobStatus
 from g2rpo_operator.decide import RULES, decide
-from g2rpo_operator.world import View
+from g2rpo_operator.world import Pod, View
 from testoperator.records import (
+    at,
     attempt_of,
     child,
     condition,
@@ -345,6 +347,36 @@ def test_the_last_word_of_the_first_rank_beats_what_was_read_before() -> None:
     told = decide(view(progress=report(99), attempt=still_runs)).status.progress
     assert told is not None
     assert told.step == "99/100"
+
+
+def farewell(iteration: int, beat: float, attempt: int = 1) -> Pod:
+    """A first rank that was told to end and saved a checkpoint."""
+    saved = CheckpointReport(iteration=iteration, time=at(beat).timestamp())
+    last = report(iteration, beat=beat, attempt=attempt, checkpoint=saved).model_dump_json(by_alias=True)
+    word = f'{{"exitCode": 75, "rank": 0, "message": "saved", "progress": {last}}}'
+    return ended_pod(75, attempt=attempt, last_word=word)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_checkpoint_that_a_suspended_attempt_saved_at_its_end_is_told(gone: bool) -> None:
+    read = decide(view(progress=report(12, beat=150))).status.progress
+    told = status(condition("Suspended", "False", "SuspendRequested"), attempt=2, progress=read)
+    word = farewell(17, beat=170)
+    left = {"parted": word} if gone else {"older_pods": (word,)}
+    nothing = attempt_of(number=2, job=None, config_map=None, **left)
+    decision = decide(view(job(suspend=True), status=told, attempt=nothing))
+    progress = decision.status.progress
+    assert progress is not None
+    assert progress.checkpoint is not None
+    assert (decision.status.phase, progress.attempt, progress.checkpoint.iteration) == ("Suspended", 1, 17)
+
+
+def test_the_past_is_not_told_again_once_there_is_news() -> None:
+    news = decide(view(status=running_status(attempt=2), attempt=attempt_of(pod(0, 2), pod(1, 2), number=2),
+                       progress=report(18, beat=180, attempt=2))).status.progress  # fmt: skip
+    told = status(condition("Suspended", "False", "SuspendRequested"), attempt=3, progress=news)
+    nothing = attempt_of(number=3, job=None, config_map=None, parted=farewell(17, beat=170))
+    assert decide(view(job(suspend=True), status=told, attempt=nothing)).status.progress == news
 
 
 def test_what_another_attempt_told_is_not_taken_for_this_ones() -> None:

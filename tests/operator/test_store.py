@@ -42,6 +42,25 @@ def test_an_older_state_never_replaces_a_newer_one() -> None:
     assert [found.phase for found in store.children("u1").pods] == ["Failed"]
 
 
+def test_the_last_word_of_a_first_rank_outlives_its_pod_and_goes_with_the_job() -> None:
+    store = Store()
+    store.put("G2RPOJob", job(1))
+    store.put("Pod", pod(5))
+    last = pod(6, phase="Failed")
+    last["status"]["containerStatuses"] = [
+        {"name": "trainer", "state": {"terminated": {"exitCode": 75, "message": "saved"}}}
+    ]
+    assert store.drop("Pod", "p1", last) == KEY
+    parted = store.children("u1").parted
+    assert parted is not None
+    assert (parted.last_word, parted.exit_code) == ("saved", 75)
+    store.put("Pod", pod(7, uid="p2"))
+    store.drop("Pod", "p2")
+    assert store.children("u1").parted == parted, "the other said nothing"
+    store.drop("G2RPOJob", "u1")
+    assert store.children("u1").parted is None
+
+
 def test_what_belongs_to_nobody_is_not_kept() -> None:
     store = Store()
     stranger = pod(5)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from g2rpo_api.status import Reason
+from g2rpo_api.status import JobStatus, Reason
 from g2rpo_operator import actions, statuses
 from g2rpo_operator.actions import HOPELESS_WAITS
 from g2rpo_operator.failure import last_word
@@ -164,9 +164,19 @@ def with_progress(view: View) -> View:
     words = [word.progress for pod in view.attempt.pods if pod.index == 0 and pod.over and (word := last_word(pod))]
     report = next((word for word in words if word is not None), view.progress)
     if report is None or report.attempt != view.status.attempt:
-        return replace(view, progress=None)
+        return replace(view, status=with_parting_words(view), progress=None)
     status = view.status.model_copy(update={"progress": statuses.progress_of(report)})
     return replace(view, status=status, progress=report)
+
+
+def with_parting_words(view: View) -> JobStatus:
+    """The status with what an attempt that was given up told at its very end: its last checkpoint, above all."""
+    ended = (*view.attempt.older_pods, *([view.attempt.parted] if view.attempt.parted else []))
+    words = [word.progress for pod in ended if pod.index == 0 and pod.last_word and (word := last_word(pod))]
+    told = [statuses.progress_of(report) for report in words if report is not None]
+    known = [view.status.progress] if view.status.progress else []
+    newest = max((*known, *told), key=lambda progress: (progress.attempt, progress.beat_time or ""), default=None)
+    return view.status.model_copy(update={"progress": newest})
 
 
 def _used_up(seconds: float | None) -> bool:

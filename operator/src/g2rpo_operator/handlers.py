@@ -56,7 +56,7 @@ def _handler(kind: Kind, store: Store, wake: Callable[[Key], None]) -> Any:
     async def seen(event: Any, **_: Any) -> None:
         manifest = event["object"]
         if event["type"] == "DELETED":
-            key = store.drop(kind, manifest["metadata"]["uid"])
+            key = store.drop(kind, manifest["metadata"]["uid"], last=manifest)
         else:
             key = store.put(kind, manifest, watched=True)
         if key is not None:

@@ -157,6 +157,7 @@ def observe(number: int, children: Children) -> Attempt:
         older_jobs=tuple(job for job in children.jobs if 0 < job.attempt < number),
         older_pods=tuple(pod for pod in children.pods if pod.attempt <= number and not current(pod)),
         older_config_maps=tuple(part for part in children.config_maps if 0 < part.attempt < number),
+        parted=children.parted,
     )
 
 

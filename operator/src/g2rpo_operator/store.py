@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from g2rpo_operator.observe import child_job_of, owner_of, part_of, pod_of, summary_of
-from g2rpo_operator.world import KINDS, Children, Key, Kind, Summary
+from g2rpo_operator.world import KINDS, Children, Key, Kind, Pod, Summary
 
 Manifest = dict[str, Any]
 RECORDS: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
@@ -54,6 +54,8 @@ class Store:
     """uid of the job of each name."""
     _children: dict[str, set[tuple[Kind, str]]] = field(default_factory=lambda: defaultdict(set))
     """By uid of the job."""
+    _parted: dict[str, Pod] = field(default_factory=dict)
+    """By uid of the job: see `Children.parted`."""
     _gone: dict[str, None] = field(default_factory=dict)
 
     def put(self, kind: Kind, manifest: Mapping[str, Any], *, watched: bool = False) -> Key | None:
@@ -83,8 +85,10 @@ class Store:
             return None  # something changed that no decision looks at
         return key
 
-    def drop(self, kind: Kind, uid: str) -> Key | None:
-        """Forget an object that was deleted; key of the job to look at."""
+    def drop(self, kind: Kind, uid: str, last: Mapping[str, Any] | None = None) -> Key | None:
+        """Forget an object that was deleted, in its last state where that is known; key of the job to look at."""
+        if last is not None:
+            self.put(kind, last)
         self._remember_gone(uid)
         entry = self._entries[kind].pop(uid, None)
         if entry is None:
@@ -92,7 +96,10 @@ class Store:
         if kind == "G2RPOJob":
             if self._jobs.get(entry.key) == uid:
                 del self._jobs[entry.key]
+            self._parted.pop(uid, None)
         else:
+            if kind == "Pod" and entry.content.index == 0 and entry.content.last_word:
+                self._parted[entry.owner] = entry.content
             self._children[entry.owner].discard((kind, uid))
             if not self._children[entry.owner]:
                 del self._children[entry.owner]
@@ -132,7 +139,8 @@ class Store:
         found: dict[Kind, list[Any]] = {kind: [] for kind in RECORDS}
         for kind, uid in self._children.get(owner, ()):
             found[kind].append(self._entries[kind][uid].content)
-        return Children(tuple(found["Job"]), tuple(found["Pod"]), tuple(found["ConfigMap"]), tuple(found["Service"]))
+        pods, maps = tuple(found["Pod"]), tuple(found["ConfigMap"])
+        return Children(tuple(found["Job"]), pods, maps, tuple(found["Service"]), self._parted.get(owner))
 
     def keys(self) -> list[Key]:
         """Every job."""

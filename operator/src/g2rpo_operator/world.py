@@ -118,6 +118,8 @@ class Children:
     pods: tuple[Pod, ...] = ()
     config_maps: tuple[Part, ...] = ()
     services: tuple[Part, ...] = ()
+    parted: Pod | None = None
+    """The last pod of a first rank that is gone, if it left a last word."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ class Attempt:
     older_jobs: tuple[ChildJob, ...] = ()
     older_pods: tuple[Pod, ...] = ()
     older_config_maps: tuple[Part, ...] = ()
+    parted: Pod | None = None
+    """The last pod of a first rank that is gone, if it left a last word."""
 
     @property
     def older_alive(self) -> bool:
