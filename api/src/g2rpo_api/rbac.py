@@ -37,15 +37,15 @@ class Grant:
 READ = ("get", "list", "watch")
 WHERE_JOBS_ARE: tuple[Grant, ...] = (
     Grant(GROUP, (PLURAL,), (*READ, "delete"), "see jobs, and delete finished ones whose time to live is over"),
-    Grant(GROUP, (f"{PLURAL}/status",), ("update", "patch"), "tell how they are"),
+    Grant(GROUP, (f"{PLURAL}/status",), ("update",), "tell how they are"),
     Grant(
         GROUP, (f"{PLURAL}/finalizers",), ("update",), "own what is created for them, where clusters ask for this right"
     ),
     Grant("batch", ("jobs",), (*READ, "create", "delete"), "start and end attempts"),
-    Grant("", ("services",), (*READ, "create", "delete"), "give pods the names by which they find each other"),
+    Grant("", ("services",), (*READ, "create"), "give pods the names by which they find each other"),
     Grant("", ("configmaps",), (*READ, "create", "patch", "delete"), "hand jobs to pods, and keep reward curves"),
     Grant("", ("pods",), (*READ, "delete"), "see how attempts go and end; end pods of lost nodes"),
-    Grant("", ("events",), ("create", "patch"), "tell people what happened"),
+    Grant("", ("events",), ("create",), "tell people what happened"),
 )
 """In each namespace whose jobs are looked after, or in the whole cluster. Never Secrets, never exec into pods."""
 AT_HOME: tuple[Grant, ...] = (
