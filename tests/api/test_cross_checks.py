@@ -135,6 +135,8 @@ def test_hacking_is_seen_by_a_reward_that_is_held_out(problems_of: Find) -> None
     assert problem.allowed == "absent without a reward of role HeldOut"
     judge = {f"{TRAINING}.rewards.1": {"name": "reader", "type": "DdddOCR", "role": "HeldOut"}}
     assert problems_of(rule | judge) == []
+    alone = problems_of({f"{TRAINING}.stop.hacking": {"evaluations": 1}} | judge)
+    assert only(alone).key == f"{TRAINING}.stop.hacking.evaluations", "a change wants two of them"
 
 
 def test_a_warm_up_ends_within_the_run(problems_of: Find) -> None:

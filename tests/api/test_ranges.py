@@ -209,7 +209,6 @@ SMALLEST = {
     "spec.training.stop.plateau.iterations": 2,
     "spec.training.stop.plateau.minDelta": 0,
     "spec.training.stop.collapse.iterations": 2,
-    "spec.training.stop.hacking.evaluations": 2,
 }
 
 

@@ -47,7 +47,8 @@ class CollapseRule(Model):
     """Iterations whose mean counts as now. More ignore longer dips."""
     reward_drop: Share = 0.5
     """Share of its best mean that the trained reward may lose, beyond what chance explains; 1 leaves this out.
-    Lower it for rewards that never come near 0: 0.05 for HPSv2, which ranges from 0.2 to 0.35."""
+    Lower it for rewards that never come near 0: 0.05 for HPSv2, which ranges from 0.2 to 0.35. Leave it out for those
+    whose 0 means nothing, such as ImageReward."""
     zero_variance: Share = 0.9
     """Share of groups whose members all score the same; 1 leaves this out."""
     diversity_drop: Share = 0.8

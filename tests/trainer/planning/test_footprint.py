@@ -87,14 +87,22 @@ def test_parts_that_are_not_trained_count_once() -> None:
 
 def test_the_total_is_the_sum() -> None:
     sizes = dict(zip(("transformer", "master_weights", "gradients", "moments"), (1, 2, 4, 8), strict=True))
-    rest = {"vae": 16, "text_encoders": 32, "rollout": 64, "checkpoint": 1000, "trained_parameters": 2000}
-    assert Footprint(**sizes, **rest).total == 127
+    rest = {"vae": 16, "text_encoders": 32, "rollout": 64, "mean_weights": 128}
+    assert Footprint(**sizes, **rest, checkpoint=1000, trained_parameters=2000).total == 255
 
 
 @pytest.mark.parametrize(("stage", "numbers"), [(0, 3), (1, 4), (2, 4), (3, 3)])
 def test_a_checkpoint_holds_weights_and_moments(stage: int, numbers: int) -> None:
     parts = footprint(spec(deepspeed={"zeroStage": stage}), 4, model())
     assert parts.checkpoint == 4 * numbers * BILLION
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_mean_of_the_weights_is_whole_on_every_rank_and_once_in_a_checkpoint(stage: int) -> None:
+    stages = {"zeroStage": stage}
+    plain, averaged = (footprint(spec(deepspeed=stages, **more), 4, model()) for more in ({}, {"ema": {}}))
+    assert (plain.mean_weights, averaged.mean_weights) == (0, 4 * BILLION)
+    assert averaged.total - plain.total == averaged.checkpoint - plain.checkpoint == 4 * BILLION
 
 
 def test_lora_trains_two_factors_per_layer() -> None:

@@ -33,6 +33,8 @@ class Footprint:
     """The copy that ZeRO updates, this rank's share; 0 without ZeRO."""
     gradients: int
     moments: int
+    mean_weights: int
+    """The running mean of what is trained; 0 without training.ema."""
     vae: int
     text_encoders: int
     rollout: int
@@ -44,7 +46,7 @@ class Footprint:
     def total(self) -> int:
         """All that is on a rank during training, without activations."""
         weights = self.transformer + self.master_weights + self.vae + self.text_encoders
-        return weights + self.gradients + self.moments + self.rollout
+        return weights + self.gradients + self.moments + self.mean_weights + self.rollout
 
 
 def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprint:
@@ -53,7 +55,7 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
     base, trained = parameters(model.transformer), trained_parameters(training, model)
     frozen_bytes = FROZEN_BYTES[training.model.precision]
     held = FLOAT_BYTES * trained + (0 if training.model.train.lora is None else frozen_bytes * base)
-    share = -(-trained // ranks)
+    share, mean = -(-trained // ranks), 0 if training.ema is None else FLOAT_BYTES * trained
     prompts = training.prompts.per_iteration // ranks
     latents = prompts * latents_per_group(training)
     elements = model.latent_elements(training.sampling.height, training.sampling.width)
@@ -63,10 +65,11 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
         master_weights=FLOAT_BYTES * share if stage in (1, 2) else 0,
         gradients=FLOAT_BYTES * (share if stage >= 2 else trained),
         moments=FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
+        mean_weights=mean,
         vae=frozen_bytes * model.vae_parameters,
         text_encoders=frozen_bytes * model.text_encoder_parameters,
         rollout=FLOAT_BYTES * latents * elements,
-        checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS + (1 if stage in (1, 2) else 0)),
+        checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS + (1 if stage in (1, 2) else 0)) + mean,
     )
 
 

@@ -255,6 +255,7 @@ def _memory_section(plan: Plan) -> tuple[str, list[Row]]:
         ("master weights", parts.master_weights, "the copy that ZeRO updates"),
         ("gradients", parts.gradients, ""),
         ("Adam's moments", parts.moments, ""),
+        ("mean weights", parts.mean_weights, "as much again in the machine's memory while it evaluates"),
         ("VAE", parts.vae, ""),
         ("text encoders", parts.text_encoders, ""),
         ("rollout latents", parts.rollout, ""),
