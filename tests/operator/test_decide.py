@@ -291,6 +291,22 @@ def test_silence_counts_from_the_last_sign_of_life_and_from_the_start_of_the_ran
     assert decide(later(with_policy(silent, progress_timeout_seconds=None), 9999)).rule == "otherwise"
 
 
+def test_what_cannot_be_read_is_only_silent_since_someone_listens() -> None:
+    limit = job(policy={"progressTimeoutSeconds": 60})
+    unread = view(limit, progress=report(beat=100), now=229.5, progress_error="timed out", listening_since=at(170))
+    assert decide(unread).rule == "otherwise"
+    assert decide(later(unread, 1)).rule == "stalled"
+    assert decide(replace(unread, progress_error="")).rule == "stalled", "it answers, and has not moved since"
+
+
+def test_who_can_read_no_job_at_all_waits_four_times_as_long() -> None:
+    limit = job(policy={"progressTimeoutSeconds": 60})
+    blind = view(limit, progress=report(beat=140), now=379.5, progress_error="timed out", blind=True)
+    assert decide(blind).rule == "otherwise"
+    assert decide(later(blind, 1)).rule == "stalled"
+    assert decide(replace(blind, blind=False)).rule == "stalled"
+
+
 def test_ranks_that_were_never_heard_are_not_called_hung() -> None:
     assert decide(view(now=1_000_000, progress=None)).rule == "otherwise"
     assert decide(view(now=1_000_000, progress=report(attempt=7))).rule == "otherwise"

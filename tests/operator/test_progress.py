@@ -76,7 +76,7 @@ class Bench:
     """A poller with everything around it."""
 
     fetch: Scripted
-    now: float = 1000.0
+    now: datetime = NOW
 
     def __post_init__(self) -> None:
         self.woken: list[tuple[str, str]] = []
@@ -161,13 +161,35 @@ def test_listening_begins_anew_with_another_pod_only() -> None:
     assert board.listening_since("u1") is None
 
 
+def test_who_can_read_nobody_of_several_is_blind_and_listens_anew_when_it_sees_again() -> None:
+    board, later, again = Board(), NOW + timedelta(minutes=1), NOW + timedelta(minutes=9)
+    for uid in ("u1", "u2"):
+        board.follow(Source(Owner("team", uid, uid), 1, uid, "127.0.0.1"), NOW)
+    for answered, blind in (([True, False], False), ([False, False], True), ([False, False], True)):
+        board.judge(answered, later)
+        assert (board.blind, board.listening_since("u1")) == (blind, NOW)
+    board.judge([False, True], again)
+    assert not board.blind
+    assert board.listening_since("u1") == board.listening_since("u2") == again
+
+
+def test_one_job_alone_that_does_not_answer_may_be_at_fault_itself() -> None:
+    bench = Bench(Scripted({contract.PATH_PROGRESS: FetchError("connection refused")}))
+    bench.round()
+    assert not bench.board.blind
+    other = Source(Owner("team", "other", "u2"), 1, "other-a1-0-abcde", "127.0.0.2")
+    bench.board.follow(other, NOW)
+    bench.round()
+    assert bench.board.blind
+
+
 def test_the_curve_is_kept_once_a_minute_while_iterations_come_in() -> None:
     bench = Bench(Scripted(answers(document(), csv="first")))
     bench.round()
     bench.fetch.answers = answers(document(iteration=4), csv="second")
     bench.round()
     assert bench.maps.kept["team/job-curve"] == {"curve.csv": "first", "curve.svg": "<svg/>"}
-    bench.now += 61
+    bench.now += timedelta(seconds=61)
     bench.round()
     assert bench.maps.kept["team/job-curve"]["curve.csv"] == "second"
 
@@ -178,7 +200,7 @@ def test_no_curve_is_asked_for_before_the_first_iteration_or_without_a_new_one()
     assert contract.PATH_CURVE_CSV not in bench.fetch.asked
     bench.fetch.answers = answers(document())
     bench.round()
-    bench.now += 1000
+    bench.now += timedelta(seconds=1000)
     bench.round()
     assert bench.fetch.asked.count(contract.PATH_CURVE_CSV) == 1
 

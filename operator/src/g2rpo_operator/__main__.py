@@ -157,14 +157,19 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Operator:
             instance=identity,
         )
     )
-    reconciler = Reconciler(cluster, store, board, settings, metrics, lambda: datetime.now(UTC))
+    reconciler = Reconciler(cluster, store, board, settings, metrics, now)
     queue = WorkQueue(reconciler.look, settings.workers, lambda run: count(metrics, run))
     resync = Resync(cluster, store, settings.namespaces, queue.wake, time.monotonic)
     fetch = await fetcher(settings, cluster, stack)
-    poller = Poller(cluster, board, fetch, queue.wake, metrics, time.monotonic)
+    poller = Poller(cluster, board, fetch, queue.wake, metrics, now)
     election = elect(settings, cluster, identity, lambda: operator.started(), lambda: operator.stopped())
     operator = Operator(settings, metrics, store, board, queue, resync, poller, election, LoopLag(time.monotonic))
     return operator
+
+
+def now() -> datetime:
+    """The moment."""
+    return datetime.now(UTC)
 
 
 def elect(

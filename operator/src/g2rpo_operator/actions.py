@@ -6,21 +6,18 @@ Who calls this: the rule table. When an action is due is not its business.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 from g2rpo_api.progress import ProgressReport
 from g2rpo_api.status import Cause, ConditionType, JobStatus, Reason
-from g2rpo_operator import cleanup, statuses
+from g2rpo_operator import cleanup, limits
 from g2rpo_operator.failure import Verdict, classify, verdict
 from g2rpo_operator.render import spec_digest
 from g2rpo_operator.statuses import next_attempt, with_condition
 from g2rpo_operator.waiting import (
     Waiting,
     all_run,
-    all_scheduled,
     complaint,
     patience_left_seconds,
-    queued,
     waiting,
 )
 from g2rpo_operator.world import Decision, Kind, View, moment, rfc3339
@@ -114,7 +111,7 @@ def resume(view: View) -> Decision:
 
 def end_older_attempts(view: View) -> Decision:
     """Stop what is left of older attempts, and wait."""
-    look = _soonest(deadline_left_seconds(view), cleanup.patience(view))
+    look = _soonest(limits.deadline_left_seconds(view), cleanup.patience(view))
     return Decision(view.status, delete=cleanup.older(view), look_again_seconds=look)
 
 
@@ -150,7 +147,7 @@ def restart_stalled(view: View) -> Decision:
 
 def pause(view: View) -> Decision:
     """Wait for the end of the back-off; drop what is not worth keeping of older attempts."""
-    look = _soonest(deadline_left_seconds(view), pause_left_seconds(view))
+    look = _soonest(limits.deadline_left_seconds(view), limits.pause_left_seconds(view))
     return Decision(view.status, delete=cleanup.older(view), look_again_seconds=look)
 
 
@@ -167,8 +164,8 @@ def follow(view: View) -> Decision:
     config = view.attempt.config_map
     stop = view.job.spec.stop and config is not None and not config.stop
     then = replace(view, status=status)  # a time limit may begin with this very look
-    limits = deadline_left_seconds(then), start_left_seconds(then), silence_left_seconds(then)
-    look = _soonest(*limits, cleanup.patience(then), patience_left_seconds(then) or None)
+    limited = limits.deadline_left_seconds(then), limits.start_left_seconds(then), limits.silence_left_seconds(then)
+    look = _soonest(*limited, cleanup.patience(then), patience_left_seconds(then) or None)
     return Decision(status, delete=cleanup.older(view), request_stop=stop, look_again_seconds=look)
 
 
@@ -227,59 +224,10 @@ def _timed(view: View, seen: Waiting) -> JobStatus:
     status = view.status.model_copy(update={"retry_time": None})
     if seen.reason == Reason.QUEUED:
         return status.model_copy(update={"scheduled_time": None, "running_time": None})
-    status = status.model_copy(update={"scheduled_time": _scheduled_time(view)})
+    status = status.model_copy(update={"scheduled_time": limits.scheduled_time(view)})
     if status.running_time is None and all_run(view):
         status = status.model_copy(update={"running_time": rfc3339(view.now)})
     return status
-
-
-def _scheduled_time(view: View) -> str | None:
-    """When the last pod got its node: what was written of it or, as that is not urgent, what the pods say."""
-    if view.status.scheduled_time is not None or not all_scheduled(view):
-        return view.status.scheduled_time
-    return max(pod.scheduled_at for pod in view.attempt.pods) or rfc3339(view.now)
-
-
-def pause_left_seconds(view: View) -> float:
-    """How long the pause before the next attempt lasts still; 0 when there is none."""
-    retry = view.status.retry_time
-    return 0.0 if retry is None else max(0.0, (moment(retry) - view.now).total_seconds())
-
-
-def deadline_left_seconds(view: View) -> float | None:
-    """Time left to the job; None when nothing limits it."""
-    deadline = view.job.spec.policy.active_deadline_seconds
-    return None if deadline is None else deadline - statuses.active_seconds(view.status, view.now)
-
-
-def start_left_seconds(view: View) -> float | None:
-    """Time left for scheduled pods to run; None when they do, are not scheduled, or may take any time.
-
-    What the pods do now counts, not only what was written of them: nobody may have looked for a while.
-    """
-    limit, since = view.job.spec.policy.start_timeout_seconds, _scheduled_time(view)
-    if limit is None or since is None or view.status.running_time is not None or all_run(view) or queued(view):
-        return None
-    return (moment(since) + timedelta(seconds=limit) - view.now).total_seconds()
-
-
-def silence_left_seconds(view: View) -> float | None:
-    """How much longer running ranks may be silent; None where nothing limits it.
-
-    Ranks that never gave a sign of life in this attempt may be out of the operator's reach: they go on. Of
-    those that did, before this operator began to listen, only the silence since then counts.
-    """
-    limit, running = view.job.spec.policy.progress_timeout_seconds, view.status.running_time
-    if limit is None or running is None or queued(view):
-        return None
-    heard, told = view.progress, view.status.progress
-    if heard is not None:
-        last = datetime.fromtimestamp(heard.beat, UTC)
-    elif told is not None and told.attempt == view.status.attempt and view.listening_since is not None:
-        last = view.listening_since
-    else:
-        return None
-    return (max(last, moment(running)) + timedelta(seconds=limit) - view.now).total_seconds()
 
 
 def _soonest(*seconds: float | None) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from g2rpo_api.status import JobStatus, Reason
-from g2rpo_operator import actions, statuses
+from g2rpo_operator import actions, limits, statuses
 from g2rpo_operator.actions import HOPELESS_WAITS
 from g2rpo_operator.failure import last_word
 from g2rpo_operator.notes import notes_between, storage_notes
@@ -60,7 +60,7 @@ def suspended(view: View) -> bool:
 
 def deadline_over(view: View) -> bool:
     """The job took too long."""
-    return _used_up(actions.deadline_left_seconds(view))
+    return _used_up(limits.deadline_left_seconds(view))
 
 
 def suspension_over(view: View) -> bool:
@@ -101,17 +101,17 @@ def start_is_hopeless(view: View) -> bool:
 
 def start_took_too_long(view: View) -> bool:
     """Scheduled pods did not run in time."""
-    return _used_up(actions.start_left_seconds(view))
+    return _used_up(limits.start_left_seconds(view))
 
 
 def stalled(view: View) -> bool:
     """Ranks run, and have given no sign of life for too long."""
-    return view.status.is_true("Running") and _used_up(actions.silence_left_seconds(view))
+    return view.status.is_true("Running") and _used_up(limits.silence_left_seconds(view))
 
 
 def pausing(view: View) -> bool:
     """The pause before the next attempt is not over."""
-    return actions.pause_left_seconds(view) > 0
+    return limits.pause_left_seconds(view) > 0
 
 
 def pods_without_job(view: View) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -24,7 +24,7 @@ from g2rpo_operator.world import Key, Owner
 
 logger = logging.getLogger(__name__)
 
-CURVE_INTERVAL_SECONDS = 60.0
+CURVE_INTERVAL = timedelta(seconds=60)
 MAX_CURVE_BYTES = 384 * 1024
 """Largest curve file: both and their names fit into a ConfigMap of 1 MiB."""
 SIMULTANEOUS = 64
@@ -69,6 +69,8 @@ class Board:
     """Whom to ask, and what they said; by uid of the job."""
 
     sources: dict[str, Source] = field(default_factory=dict)
+    blind: bool = False
+    """Whether of several pods not one answered in the last round: then it is rather us who are cut off."""
     _readings: dict[str, Reading] = field(default_factory=dict)
     _since: dict[str, datetime] = field(default_factory=dict)
 
@@ -84,6 +86,13 @@ class Board:
         """Ask no pod of this job."""
         for known in (self.sources, self._readings, self._since):
             known.pop(uid, None)
+
+    def judge(self, answered: Sequence[bool], now: datetime) -> None:
+        """End a round: of each pod, whether it answered. Who can see again begins to listen anew."""
+        blind = len(answered) > 1 and not any(answered)
+        if self.blind and not blind:
+            self._since = dict.fromkeys(self._since, now)
+        self.blind = blind
 
     def listening_since(self, uid: str) -> datetime | None:
         """Since when the pod is asked that is asked now."""
@@ -119,25 +128,24 @@ class Poller:
     fetch: Fetch
     wake: Callable[[Key], None]
     metrics: Metrics
-    clock: Callable[[], float]
-    """Monotonic seconds."""
-    _curves: dict[str, tuple[int, float]] = field(default_factory=dict)
+    clock: Callable[[], datetime]
+    _curves: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     """By uid of the job: iteration of the curve that was kept last, and when."""
 
     async def round(self) -> None:
         """Ask all of them once, many at a time."""
         gate = asyncio.Semaphore(SIMULTANEOUS)
 
-        async def ask(source: Source) -> None:
+        async def ask(source: Source) -> bool:
             async with gate:
-                await self.ask(source)
+                return await self.ask(source)
 
         sources = list(self.board.sources.values())
         self._curves = {source.owner.uid: kept for source in sources if (kept := self._curves.get(source.owner.uid))}
-        await asyncio.gather(*(ask(source) for source in sources))
+        self.board.judge(await asyncio.gather(*(ask(source) for source in sources)), self.clock())
 
-    async def ask(self, source: Source) -> None:
-        """Ask one pod, note what it says, and keep its curve from time to time."""
+    async def ask(self, source: Source) -> bool:
+        """Ask one pod, note what it says, and keep its curve from time to time; whether it answered."""
         owner = source.owner
         try:
             body = await self.fetch(source, contract.PATH_PROGRESS, contract.MAX_PROGRESS_BYTES)
@@ -152,14 +160,15 @@ class Poller:
             self.wake((owner.namespace, owner.name))
         if reading.report is not None and not reading.error and self._curve_due(owner.uid, reading.report):
             await self._keep_curve(source, reading.report.iteration)
+        return not reading.error
 
     def _curve_due(self, uid: str, report: ProgressReport) -> bool:
         if report.iteration == 0:
             return False
-        iteration, time = self._curves.get(uid, (0, -CURVE_INTERVAL_SECONDS))
-        if report.phase == "Finished":
-            return True  # the trainer waits for this
-        return report.iteration > iteration and self.clock() - time >= CURVE_INTERVAL_SECONDS
+        if report.phase == "Finished" or uid not in self._curves:
+            return True  # a finished trainer waits for this
+        iteration, time = self._curves[uid]
+        return report.iteration > iteration and self.clock() - time >= CURVE_INTERVAL
 
     async def _keep_curve(self, source: Source, iteration: int) -> None:
         owner = source.owner

@@ -97,6 +97,7 @@ class Reconciler:
             now=self.clock(),
             default_image=self.settings.trainer_image,
             progress_error=reading.error,
+            blind=self.board.blind,
             listening_since=self.board.listening_since(metadata["uid"]),
         )
 

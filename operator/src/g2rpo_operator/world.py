@@ -168,6 +168,8 @@ class View:
     default_image: str
     progress_error: str = ""
     """Why the newest attempt to read progress failed; empty when it did not."""
+    blind: bool = False
+    """Whether the operator, of several jobs, can read the progress of none."""
     listening_since: datetime | None = None
     """Since when this operator asks the attempt for its progress."""
 
