@@ -130,3 +130,9 @@ def open_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         return build(job, world, folder, publisher, stop, end)
 
     return opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The run folder of `open_run`."""
+    return tmp_path / "runs" / "test"

@@ -29,6 +29,7 @@ from g2rpo_trainer.flow.schedule import Grid, shifted_grid
 from g2rpo_trainer.learning_rate import learning_rate
 from g2rpo_trainer.models.loading import compute_precision, find_source, load_family
 from g2rpo_trainer.models.protocol import Family, Forward
+from g2rpo_trainer.models.source import Source
 from g2rpo_trainer.policy import Model
 from g2rpo_trainer.prompt_files import load_prompts
 from g2rpo_trainer.prompts import iteration_batch, met_prompts
@@ -60,6 +61,7 @@ class Built:
     run: Run
     state: TrainState
     family: Family
+    source: Source
 
 
 def build(
@@ -121,7 +123,7 @@ def build(
         learning_rate=partial(learning_rate, training.optimizer, training.iterations),
         history=[outline(record) for record in records],
     )
-    return Built(run, state, family)
+    return Built(run, state, family, source)
 
 
 def _plan(training: TrainingSpec) -> Plan:

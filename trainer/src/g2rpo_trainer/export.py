@@ -1,16 +1,19 @@
-"""The tuned weights in the layout that diffusers loads, without any of our code.
+"""The tuned weights in the layout that diffusers loads, without any of our code, and their model card.
 
-Who calls this: the loop's end. Full training gives `export/transformer`, for
+Who calls this: the session, at the end of a run. Full training gives `export/transformer`, for
 `from_pretrained` of its class; LoRA gives a file for `pipeline.load_lora_weights`.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from g2rpo_trainer.models.protocol import Family
-from g2rpo_trainer.storage import storage_errors
+from g2rpo_trainer.storage import replace_file, storage_errors
+
+CARD = "README.md"
 
 
 def export_weights(family: Family, lora: bool, folder: Path) -> Path:
@@ -30,3 +33,15 @@ def export_weights(family: Family, lora: bool, folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
     return folder
+
+
+def export_card(folder: Path, card: str, pictures: Mapping[str, Path]) -> None:
+    """Write the card, and copies of pictures under the names that it calls them by.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    with storage_errors(folder):
+        for name, path in pictures.items():
+            shutil.copyfile(path, folder / name)
+        replace_file(folder / CARD, card.encode())

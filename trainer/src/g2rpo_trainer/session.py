@@ -11,10 +11,10 @@ import torch
 
 from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob
-from g2rpo_trainer.build import Built, build
+from g2rpo_trainer.build import build
+from g2rpo_trainer.delivery import deliver
 from g2rpo_trainer.engine import World, peers_needed
 from g2rpo_trainer.environment import RankEnvironment, Surroundings
-from g2rpo_trainer.export import export_weights
 from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
@@ -79,14 +79,6 @@ def _train(
         built = build(job, world, folder, publisher, lambda: stop.asked, end.reason)
         done = train(built.run, built.state)
         if done:
-            _export(job, folder, built, world)
+            deliver(job, folder, built)
         world.leave()
     return done
-
-
-def _export(job: G2RPOJob, folder: RunFolder, built: Built, world: World) -> None:
-    with built.run.engine.mean_weights(), built.run.engine.whole_weights():
-        if world.rank == 0:
-            lora = job.spec.training.model.train.type == "LoRA"
-            export_weights(built.family, lora, folder.path / contract.RUN_EXPORT)
-    world.barrier()

@@ -7,7 +7,7 @@ was distilled to obey it; -schnell has none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,15 @@ class Flux1:
             return_dict=False,
         )
         return pixel_shuffle(v.float().transpose(1, 2).unflatten(2, (rows, columns)), PATCH)
+
+    def stock_arguments(self, z: Tensor, conditioning: Conditioning) -> Mapping[str, Any]:
+        """The latents in the pipeline's order: a token's channels outermost, as pixel_unshuffle has them."""
+        return {
+            "latents": pixel_unshuffle(z, PATCH).flatten(2).transpose(1, 2),
+            "guidance_scale": self._usage.guidance_scale,
+            "prompt_embeds": conditioning["tokens"],
+            "pooled_prompt_embeds": conditioning["pooled"],
+        }
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures in [0, 1]."""

@@ -1,12 +1,13 @@
 """The model that a job names: which class loads it, in what precision, and which of its weights are trained.
 
-Who calls this: `build.py` and `sample.py`. What a family is stands in its own file.
+Who calls this: `build.py` and `sampling`. What a family is stands in its own file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusion3Pipeline
@@ -54,13 +55,24 @@ def load_family(training: TrainingSpec, source: Source) -> Family:
     spec = training.model
     with _told_by_key(spec):
         pipeline = source.load()
-    family = FAMILIES[spec.family][0](pipeline, usage(training))
-    _select_trained_weights(family, spec, training.seed)
+    family = trainable(training, pipeline)
     use_attention(family.transformer, spec.attention, source.device, compute_precision(spec))
-    if spec.gradient_checkpointing:
-        family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
     if spec.compile:
         compile_blocks(family.transformer)
+    return family
+
+
+def trainable(training: TrainingSpec, pipeline: Any) -> Family:
+    """A pipeline's family, with gradients for the weights that the job trains.
+
+    Raises:
+        DataError: the model does not fit the job.
+    """
+    spec = training.model
+    family = FAMILIES[spec.family][0](pipeline, usage(training))
+    _select_trained_weights(family, spec, training.seed)
+    if spec.gradient_checkpointing:
+        family.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
     return family
 
 

@@ -94,6 +94,10 @@ class Family(Protocol):
         """v for latents x [N, ...] at `timestep` [N] = 1000 sigma; float32 [N, ...]."""
         ...
 
+    def stock_arguments(self, z: Tensor, conditioning: Conditioning) -> Mapping[str, Any]:
+        """What diffusers' pipeline is called with for the pictures of noise z [N, ...] and N encoded prompts."""
+        ...
+
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of latents [N, ...]: float32 [N, 3, H, W] in [0, 1]. Without gradient."""
         ...

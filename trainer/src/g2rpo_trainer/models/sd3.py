@@ -5,7 +5,7 @@ Who calls this: `loading.py`. Guidance is classifier-free: the prompt against th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,12 @@ class SD3:
         v, v_empty = _call(forward, x.repeat(2, 1, 1, 1), timestep.repeat(2), tokens, pooled).chunk(2)
         return v_empty + scale * (v - v_empty)
 
+    def stock_arguments(self, z: Tensor, conditioning: Conditioning) -> Mapping[str, Any]:
+        """The latents as they are; the empty prompt is the negative one."""
+        empty = {f"negative_{name}": conditioning.get(f"empty_{part}") for name, part in _EMBEDS.items()}
+        given = {name: conditioning[part] for name, part in _EMBEDS.items()}
+        return {"latents": z, "guidance_scale": self._usage.guidance_scale, **given, **empty}
+
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures in [0, 1]."""
         return decode(self.pipeline, latents, self._usage.tiling_above_pixels)
@@ -86,6 +92,10 @@ class SD3:
     def save_lora(self, folder: Path) -> None:
         """Write the adapters for `pipeline.load_lora_weights(folder)`."""
         save_adapters(self.pipeline, folder)
+
+
+_EMBEDS = {"prompt_embeds": "tokens", "pooled_prompt_embeds": "pooled"}
+"""The pipeline's names for encoded prompts, and ours."""
 
 
 def _call(forward: Forward, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:

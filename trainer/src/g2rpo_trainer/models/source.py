@@ -1,13 +1,13 @@
 """A pipeline's folder, and its parts when they are needed: text encoders for a while, the rest for the run.
 
-Who calls this: `loading.py` (the parts that stay) and `texts.py` (the encoders, before them).
+Who calls this: `loading.py` (the parts that stay), `texts.py` (the encoders, before them), `stock.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +59,23 @@ class Source:
             raise ValueError(f"it holds a {found}, not a {kind.__name__}; set spec.training.model.family to what it is")
         return cls(kind, folder, device, precision)
 
-    def load(self) -> Any:
+    def load(self, **given: Any) -> Any:
         """The pipeline without what only text goes through, in evaluation mode, nothing but the transformer trainable.
+
+        `given` parts take the place of the folder's.
 
         Raises:
             OSError, ValueError: what diffusers says of a missing or damaged part.
         """
-        return self._pipeline([name for name in self._parts() if name.startswith(TEXT_PARTS)])
+        return self._pipeline(dict.fromkeys(name for name in self._parts() if name.startswith(TEXT_PARTS)) | given)
+
+    def load_whole(self) -> Any:
+        """The pipeline with its text encoders.
+
+        Raises:
+            OSError, ValueError: what diffusers says of a missing or damaged part.
+        """
+        return self._pipeline({})
 
     @contextmanager
     def text_encoders(self) -> Iterator[Any]:
@@ -74,7 +84,8 @@ class Source:
         Raises:
             OSError, ValueError: what diffusers says of a missing or damaged part.
         """
-        pipeline = self._pipeline([name for name in self._parts() if not name.startswith(TEXT_PARTS)])
+        rest = [name for name in self._parts() if not name.startswith((*TEXT_PARTS, "scheduler"))]
+        pipeline = self._pipeline(dict.fromkeys(rest))
         try:
             yield pipeline
         finally:
@@ -97,11 +108,10 @@ class Source:
         config = self.kind.load_config(self.folder, local_files_only=True)
         return [name for name, value in config.items() if isinstance(value, list | tuple) and not name.startswith("_")]
 
-    def _pipeline(self, left_out: list[str]) -> Any:
-        """Straight in the wanted precision: a part is never held twice."""
+    def _pipeline(self, given: Mapping[str, Any]) -> Any:
+        """Straight in the wanted precision, so that no part is held twice; what is given as None is left out."""
         dtypes = {"transformer": self.precision.transformer, "default": self.precision.frozen}
-        left = dict.fromkeys(name for name in left_out if name != "scheduler")
-        pipeline = self.kind.from_pretrained(self.folder, dtype=dtypes, local_files_only=True, **left).to(self.device)
+        pipeline = self.kind.from_pretrained(self.folder, dtype=dtypes, local_files_only=True, **given).to(self.device)
         for name, part in _networks(pipeline).items():
             part.eval()
             part.requires_grad_(name == "transformer")

@@ -1,0 +1,65 @@
+"""What a finished run hands over: weights, verified, with a model card.
+
+Who calls this: the session, on all ranks. Each step is a module of its own; here is their order.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from g2rpo_api import contract
+from g2rpo_api.job import G2RPOJob
+from g2rpo_trainer.build import VERSIONED, Built
+from g2rpo_trainer.export import export_card, export_weights
+from g2rpo_trainer.models.loading import compute_precision
+from g2rpo_trainer.reporting.card import Facts, model_card, read_base
+from g2rpo_trainer.runfolder import RunFolder
+from g2rpo_trainer.verification import Verdict, drawn_by_trainer, verify
+
+
+def deliver(job: G2RPOJob, folder: RunFolder, built: Built) -> None:
+    """Export the trained weights, or their running mean where one is kept. The model cannot be used afterwards.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    run, training, export = built.run, job.spec.training, folder.path / contract.RUN_EXPORT
+    with run.engine.mean_weights():
+        drawn = drawn_by_trainer(run)
+        with run.engine.whole_weights():
+            if run.world.rank == 0:
+                export_weights(built.family, training.model.train.type == "LoRA", export)
+    if run.world.rank == 0:
+        if run.model.device.type == "cuda":
+            built.family.transformer.to("meta")  # room for the stock pipeline's
+        verdict = verify(run, built.source, export, drawn, compute_precision(training.model))
+        pictures = _pictures(folder)
+        facts = Facts(
+            base=read_base(training.model.path, built.source.folder),
+            pipeline=built.source.kind.__name__,
+            sigmas=run.evaluator.grid.sigmas[:-1],
+            versions={name: version(name) for name in VERSIONED},
+            verified=_verified(verdict, drawn.text),
+            pictures=tuple(pictures),
+        )
+        export_card(export, model_card(job, folder.records(), facts), pictures)
+    run.world.barrier()
+
+
+def _pictures(folder: RunFolder) -> dict[str, Path]:
+    """The curve, and the probes before and after."""
+    samples = sorted((folder.path / contract.RUN_SAMPLES).glob("iter-*.png"))
+    found = {contract.RUN_CURVE_SVG: folder.path / contract.RUN_CURVE_SVG}
+    if samples:
+        found |= {"before.png": samples[0], "after.png": samples[-1]}
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
+def _verified(verdict: Verdict, text: str) -> str:
+    if verdict.problem:
+        return f"**Not verified**: {verdict.problem}."
+    return (
+        f"For “{text}” the stock pipeline with these weights draws the trainer's picture, but for "
+        f"{verdict.difference:.1e} per pixel of [0, 1]."
+    )
