@@ -37,6 +37,7 @@ def test_the_run_folder() -> None:
     names = {name: value for name, value in vars(contract).items() if name.startswith("RUN_")}
     assert names == {
         "RUN_JOB": "job.yaml",
+        "RUN_OWNER": "owner",
         "RUN_METRICS": "metrics.jsonl",
         "RUN_CURVE_CSV": "curve.csv",
         "RUN_CURVE_SVG": "curve.svg",

@@ -80,7 +80,7 @@ def test_links_lead_to_sections() -> None:
 def test_rules_between_keys_are_told() -> None:
     assert "- `eta` must be at most 1 when law is CPS" in SECTIONS["spec.training.algorithm.g2rpo.noise"]
     assert "- it must be exactly one of secretKeyRef" in SECTIONS["spec.workers.env[].valueFrom"]
-    assert "- `workers` can be changed only while the job is suspended" in SECTIONS["spec"]
+    assert "- `spec.workers` can be changed only while the job is suspended" in SECTIONS["spec"]
 
 
 @pytest.mark.parametrize(("title", "words"), [("Reasons of conditions", Reason), ("Reasons of failures", Cause)])

@@ -291,6 +291,11 @@ def test_the_pause_before_a_restart_doubles_up_to_ten_minutes(restarts: int, pau
     assert (decision.create, told.scheduled_time, told.running_time) == ((), None, None)
 
 
+def test_a_longer_pause_than_ten_minutes_is_taken_as_it_is() -> None:
+    slow = job(policy={"maxRestarts": 100, "restartBackoffSeconds": 3600})
+    assert [decide(crashed(of=slow, restarts=used)).status.retry_time for used in (0, 9)] == [time(3800)] * 2
+
+
 def test_without_a_back_off_the_next_attempt_is_due_at_once() -> None:
     assert decide(crashed(of=job(policy={"restartBackoffSeconds": 0}))).status.retry_time is None
 

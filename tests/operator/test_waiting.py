@@ -55,7 +55,14 @@ def test_a_job_that_kueue_holds_is_queued_whatever_its_pods_do() -> None:
         seen = starting(*pods, job=child(suspended=True))
         assert said_of(seen) == (False, Reason.QUEUED)
         assert said_of(replace(seen, status=running_status())) == (False, Reason.QUEUED)
-    assert "kubectl describe workload" in waiting(starting(job=child(suspended=True))).message
+    queued = job({"labels": {"kueue.x-k8s.io/queue-name": "gold"}})
+    assert "kubectl describe workload" in waiting(replace(starting(job=child(suspended=True)), job=queued)).message
+
+
+def test_a_job_that_a_person_suspended_below_the_operator_is_not_put_down_to_kueue() -> None:
+    message = waiting(starting(job=child(suspended=True))).message
+    assert "Kueue" not in message
+    assert f"kubectl patch job {child().name}" in message
 
 
 def test_a_job_without_pods_waits_for_them() -> None:

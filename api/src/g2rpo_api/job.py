@@ -140,7 +140,7 @@ class PolicySpec(Model):
     max_disruptions: Annotated[int, Field(ge=0, le=10000), WHOLE] = 20
     """Restarts after a disruption from outside (preemption, eviction, a lost node) before it counts as failed."""
     restart_backoff_seconds: Annotated[int, Field(ge=0, le=3600), WHOLE] = 10
-    """Pause before the first restart after a fault; it doubles with each further one, up to 10 minutes."""
+    """Pause before the first restart after a fault; it doubles with each further one, up to 10 minutes or this."""
     active_deadline_seconds: Positive | None = None
     """Longest time from the first attempt on, suspended time not counted; no limit when empty. The job then ends
     as Failed; its checkpoints stay."""

@@ -100,6 +100,8 @@ def _mapping(root: Schema, loc: tuple[str | int, ...], title: str, head: Row) ->
     rows = [_key_row(root, node, key, title) for key in keys(root, node)]
     yield table(head, [row if "Default" in head else (row[0], row[1], row[3]) for row in rows])
     yield from _rules(node)
+    if loc == ("spec",):
+        yield from _rules(root)  # of the whole job; all are about parts of the spec
     for key in keys(root, node):
         inner, place, name = child(root, (*loc, key)), (*loc, key), f"{title}.{key}"
         if "items" in inner:

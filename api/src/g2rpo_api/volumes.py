@@ -17,6 +17,8 @@ from g2rpo_api.rules import Fault, Rule
 
 RESERVED_PATHS = (RUNS_DIR, CACHE_DIR, CONFIG_DIR, "/dev", "/tmp")
 """Where the operator mounts something itself."""
+RESERVED_VOLUMES = "g2rpo-"
+"""What the names of the operator's own volumes begin with."""
 
 
 class ClaimSource(Model):
@@ -112,6 +114,20 @@ class Volume(Model):
     """A folder of the node."""
     nfs: NFSSource | None = None
     """An NFS export."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!self.name.startsWith('{RESERVED_VOLUMES}')",
+            f"must not begin with {RESERVED_VOLUMES}, as the operator's own volumes do; choose another name",
+            ".name",
+        ),
+    )
+
+    def faults(self) -> Iterator[Fault]:
+        """A name that the operator may give to a volume of its own."""
+        if self.name.startswith(RESERVED_VOLUMES):
+            allowed = f"a name that does not begin with {RESERVED_VOLUMES}, as the operator's own volumes do"
+            yield Fault(("name",), self.name, allowed, "choose another name")
 
 
 class VolumeMount(Model):

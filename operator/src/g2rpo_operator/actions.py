@@ -188,7 +188,8 @@ def after(view: View, ended: Verdict) -> Decision:
         exhausted, setting = Reason.DISRUPTIONS_EXHAUSTED, "policy.maxDisruptions"
     else:
         used, limit, key = seen.status.restarts, policy.max_restarts, "restarts"
-        pause_seconds = min(LONGEST_PAUSE_SECONDS, policy.restart_backoff_seconds * 2 ** min(used, 20))
+        first = policy.restart_backoff_seconds
+        pause_seconds = min(max(LONGEST_PAUSE_SECONDS, first), first * 2 ** min(used, 20))
         exhausted, setting = Reason.RESTARTS_EXHAUSTED, "policy.maxRestarts"
     if used >= limit:
         return fail(seen, exhausted, f"{setting} = {limit} are used up; {failure.message}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from g2rpo_api import contract
 from g2rpo_api.status import Reason
 from g2rpo_operator.world import Pod, View, moment
 
@@ -32,8 +33,7 @@ def waiting(view: View) -> Waiting:
     """What is to be said of the current attempt, which has its objects."""
     attempt, nodes = view.attempt, view.job.spec.workers.nodes
     if queued(view):
-        queue = "Kueue has not admitted the job: kubectl describe workload says why"
-        return Waiting(False, Reason.QUEUED, queue)
+        return Waiting(False, Reason.QUEUED, _who_suspends(view))
     if view.status.running_time is not None or all_run(view):
         return _running(view)
     unschedulable = next((pod for pod in attempt.pods if pod.unschedulable), None)
@@ -46,6 +46,16 @@ def waiting(view: View) -> Waiting:
     if len(attempt.pods) < nodes and patience_left_seconds(view) == 0:
         return Waiting(False, Reason.FAILED_CREATE, _refusal(view))
     return Waiting(False, Reason.CONTAINERS_STARTING, f"waiting for {nodes} {'pod' if nodes == 1 else 'pods'} to run")
+
+
+def _who_suspends(view: View) -> str:
+    if contract.LABEL_QUEUE in view.job.metadata.labels:
+        return "Kueue has not admitted the job: kubectl describe workload says why"
+    name = view.attempt.job.name if view.attempt.job else ""
+    return (
+        f"somebody suspended the Job {name}, which is not how to pause training (that is spec.suspend of the "
+        f'{contract.KIND}): kubectl patch job {name} --type=merge -p \'{{"spec":{{"suspend":false}}}}\' lets it go on'
+    )
 
 
 def _refusal(view: View) -> str:

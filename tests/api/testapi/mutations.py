@@ -225,6 +225,17 @@ TOGETHER: tuple[tuple[dict[str, Any], str], ...] = (
     ({"training.rewards": [{"name": "a", "type": "Custom"}]}, "training.rewards.0.custom"),
     ({"training.rewards": [{**REWARD, "role": "HeldOut"}]}, "training.rewards"),
     ({"training.rewards": [REWARD, {**REWARD, "type": "DdddOCR"}]}, "training.rewards.1"),
+    ({"training.rewards": [REWARD], "training.stop.hacking": {}}, "training.stop.hacking"),
+    ({"training.rewards": [{**REWARD, "role": "Train"}], "training.stop": {"hacking": {}}}, "training.stop.hacking"),
+    (
+        {"training.rewards": [REWARD], "training.stop": {"target": {"reward": "b", "value": 0}}},
+        "training.stop.target.reward",
+    ),
+    (
+        {"training.iterations": 3, "training.optimizer": {"warmupIterations": 4}},
+        "training.optimizer.warmupIterations",
+    ),
+    ({"training.ema": {}, "training.deepspeed": {"zeroStage": 3}}, "training.ema"),
     ({"training.model.path": "builtin:other"}, "training.model.path"),
     ({"training.model.path": "builtin:"}, "training.model.path"),
     ({"training.prompts.path": "prompts.csv"}, "training.prompts.path"),
@@ -274,6 +285,7 @@ TOGETHER: tuple[tuple[dict[str, Any], str], ...] = (
         "workers.env.0.valueFrom.configMapKeyRef",
     ),
     ({**ONE, "workers.volumes": [{"name": "a"}]}, "workers.volumes.0"),
+    ({**ONE, "workers.volumes": [{**VOLUME, "name": "g2rpo-data"}]}, "workers.volumes.0.name"),
     ({**ONE, "workers.volumeMounts": [{"name": "a", "mountPath": "/a"}]}, "workers.volumeMounts"),
     (
         {**ONE, "workers.volumes": [VOLUME], "workers.volumeMounts": [{"name": "b", "mountPath": "/a"}]},
