@@ -34,8 +34,9 @@ def small(flux_folders: Mapping[str, Path], clip_folder: Path, tmp_path: Path) -
         training["algorithm"]["g2rpo"] |= {"groupSize": 3, "stochasticSteps": 2}
         training["evaluation"] = {"everyIterations": 1, "maxPrompts": 1, "steps": 2}
         for reward in training["rewards"]:
+            for settings in ("hpsv2", "pickScore", "imageReward"):
+                reward.pop(settings, None)
             reward |= {"type": "CLIPScore", "clipScore": {"path": str(clip_folder)}}
-            reward.pop("hpsv2", None)
         training["deepspeed"] = deepspeed
         return parse_job(document)
 

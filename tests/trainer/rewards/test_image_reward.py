@@ -161,11 +161,13 @@ Build = Callable[..., Any]
 
 @pytest.fixture
 def image_reward(reference: Blip, tokenizer: Path, tmp_path: Path) -> Build:
-    """The reward as a job names it, from a file as it was published: with the positions' numbers among the weights."""
+    """The reward as a job names it, from a file as it was published: with what the score does not need, too."""
 
     def build(name: str = "ImageReward.pt", weights: dict[str, Tensor] | None = None, **spec: Any) -> Any:
-        numbers = {"blip.text_encoder.embeddings.position_ids": torch.arange(POSITIONS).unsqueeze(0)}
-        whole = dict(reference.state_dict()) | numbers if weights is None else weights
+        unused = {"blip.text_encoder.embeddings.position_ids": torch.arange(POSITIONS).unsqueeze(0)}
+        for side, width in (("vision", SEEN), ("text", WIDTH)):
+            unused |= {f"blip.{side}_proj.weight": torch.zeros(4, width), f"blip.{side}_proj.bias": torch.zeros(4)}
+        whole = dict(reference.state_dict()) | unused if weights is None else weights
         if name.endswith(".pt"):
             torch.save(whole, tmp_path / name)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -116,6 +116,30 @@ def test_a_file_that_is_no_head_runs_nothing(aesthetic: Callable[..., Any]) -> N
         aesthetic(weights={"layers.0.weight": "text"})
     with pytest.raises(RewardError, match="cannot be read as weights"):
         aesthetic(weights={"layers.0.weight": nn.Linear})
+
+
+def without(folder: Path, name: str, into: Path) -> str:
+    """A copy of a CLIP that lacks a weight."""
+    network = CLIPModel.from_pretrained(folder)
+    network.save_pretrained(into)
+    CLIPTokenizer.from_pretrained(folder).save_pretrained(into)
+    weights = load_file(into / "model.safetensors")
+    del weights[name]
+    save_file(weights, into / "model.safetensors", metadata={"format": "pt"})
+    return str(into)
+
+
+@pytest.mark.parametrize("kind", ["PickScore", "CLIPScore", "Aesthetic"])
+def test_a_weight_that_is_missing_is_never_drawn_by_chance(kind: str, clip_folder: Path, tmp_path: Path) -> None:
+    torch.save(head(), tmp_path / "head.pth")
+    clip = without(clip_folder, "visual_projection.weight", tmp_path / "clip")
+    settings = {
+        "PickScore": {"pickScore": {"path": clip, "tokenizer": clip}},
+        "CLIPScore": {"clipScore": {"path": clip}},
+        "Aesthetic": {"aesthetic": {"path": str(tmp_path / "head.pth"), "clip": clip}},
+    }[kind]
+    with pytest.raises(RewardError, match=r"cannot be loaded: .* \['visual_projection.weight'\] are missing"):
+        build_reward(RewardSpec.model_validate({"name": "a", "type": kind, **settings}), CPU)
 
 
 @pytest.fixture

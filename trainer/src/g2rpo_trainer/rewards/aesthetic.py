@@ -36,9 +36,7 @@ class Aesthetic:
             OSError: a file is missing, or the head does not fit the CLIP.
         """
         file = weights.locate(path, PUBLISHED)
-        network = CLIPVisionModelWithProjection.from_pretrained(
-            clip, dtype=torch.float32, local_files_only=weights.is_local(clip)
-        )
+        network = weights.load_network(CLIPVisionModelWithProjection, clip)
         self._network = network.eval().requires_grad_(False).to(device)
         self._head = weights.linear_head(weights.read(file), network.config.projection_dim, file).to(device)
         self._batch_size = batch_size

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 from transformers import CLIPModel, CLIPTokenizer
 
-from g2rpo_trainer.rewards.weights import is_local, load_tokenizer
+from g2rpo_trainer.rewards.weights import load_network, load_tokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -68,8 +68,7 @@ def load_clip(path: str, tokenizer: str, batch_size: int, device: torch.device) 
     Raises:
         OSError: weights or tokenizer are missing.
     """
-    network = CLIPModel.from_pretrained(path, dtype=torch.float32, local_files_only=is_local(path))
-    return CLIP(network, load_tokenizer(CLIPTokenizer, tokenizer), batch_size, device)
+    return CLIP(load_network(CLIPModel, path), load_tokenizer(CLIPTokenizer, tokenizer), batch_size, device)
 
 
 def clip_input(images: Tensor, size: int) -> Tensor:

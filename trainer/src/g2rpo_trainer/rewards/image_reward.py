@@ -4,8 +4,9 @@ Who calls this: `rewards/scoring.py`, as any reward. A BLIP reads the prompt whi
 sees, a BERT attends to what it saw, and a head of linear layers turns the BERT's first embedding into the score.
 
 The file it reads, ImageReward.pt, holds weights under three prefixes, by the names that BLIP's authors use:
-`blip.visual_encoder.` (the ViT), `blip.text_encoder.` (the BERT with cross-attention) and `mlp.` (the head). All sizes
-are read off the weights; here they are renamed for transformers' BlipVisionModel and BlipTextModel.
+`blip.visual_encoder.` (the ViT), `blip.text_encoder.` (the BERT with cross-attention) and `mlp.` (the head); two
+projections beside them have no part in the score. All sizes are read off the weights; here they are renamed for
+transformers' BlipVisionModel and BlipTextModel.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _HEAD_WIDTH = 64
 """Elements of an attention head in every published ViT and BERT; no weight tells."""
 _VIT_EPSILON, _BERT_EPSILON = 1e-6, 1e-12
 _VISION, _TEXT, _HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp."
+_UNUSED = ("blip.vision_proj.", "blip.text_proj.")
 _SIZED_BY = (
     f"{_VISION}patch_embed.proj.weight",
     f"{_VISION}pos_embed",
@@ -77,7 +79,7 @@ class ImageReward:
         """
         self._tokenizer = weights.load_tokenizer(BertTokenizer, tokenizer)
         file = weights.locate(path, PUBLISHED)
-        whole = weights.read(file)
+        whole = {name: weight for name, weight in weights.read(file).items() if not name.startswith(_UNUSED)}
         parts = [_below(whole, prefix) for prefix in (_VISION, _TEXT, _HEAD)]
         if not all(parts) or sum(map(len, parts)) != len(whole):
             raise OSError(f"{file} does not hold {_VISION}*, {_TEXT}* and {_HEAD}* as {PUBLISHED} does")

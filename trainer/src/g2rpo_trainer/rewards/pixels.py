@@ -18,7 +18,8 @@ _FAST = 1
 
 def to_bytes(images: Tensor) -> np.ndarray:
     """Pictures in bytes: float32 [N, 3, H, W] in [0, 1] to uint8 [N, H, W, 3], rounded to the nearest."""
-    pixels: np.ndarray = (images.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    values = images.detach().float().mul(255).round_().clamp_(0, 255).byte()
+    pixels: np.ndarray = values.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return pixels
 
 

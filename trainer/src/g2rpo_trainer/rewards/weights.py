@@ -47,6 +47,20 @@ def load_tokenizer(kind: Any, path: str) -> Any:
     return tokenizer
 
 
+def load_network(kind: Any, path: str) -> Any:
+    """A network of transformers' class `kind` with its weights, float32, from a hub repository or a folder.
+
+    Raises:
+        OSError: it is not there, or weights are missing, which transformers itself would draw by chance.
+    """
+    network, report = kind.from_pretrained(
+        path, dtype=torch.float32, local_files_only=is_local(path), output_loading_info=True
+    )
+    if report["missing_keys"]:
+        raise OSError(f"{path} is no {kind.__name__}: {sorted(report['missing_keys'])[:3]} are missing")
+    return network
+
+
 def read(file: str) -> Mapping[str, Tensor]:
     """Weights in a .pt, .pth or .safetensors file, without running what a pickle may hold.
 
