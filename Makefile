@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart showcase miniature bench test cluster operator check check-format check-lint check-types check-arrows check-pins \
+.PHONY: help quickstart showcase miniature bench bench-operator test cluster operator check check-format check-lint check-types check-arrows check-pins \
         check-generated generate format pins clean trainer-venv dev-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
@@ -15,7 +15,7 @@ $(or $(MAKECMDGOALS),help)::
 else
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 quickstart: trainer-venv  ## align the miniature model with a learned reward on this machine's CPU: minutes, no GPU
 	@.venv/bin/g2rpo-train manifests/samples/miniature-g2rpo.yaml --runs runs $(ARGS)
@@ -28,6 +28,10 @@ miniature: trainer-venv  ## train the shipped miniature model again from nothing
 
 bench: trainer-venv  ## the benchmarks: what sharing saves, then the methods (an hour)
 	@set -e; for file in benchmarks/rollout.py benchmarks/methods.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
+
+bench-operator: dev-venv  ## the operator's benchmarks: a thousand jobs at once, ten thousand that wait (half an hour)
+	@set -e; for file in benchmarks/operator/scale.py benchmarks/operator/steady.py; do echo "== $$file"; \
+	  PYTHONPATH=tests/cluster .venv/bin/python "$$file" $(ARGS); done
 
 test: dev-venv  ## all tests
 	@PYTHONPATH=tests/cluster .venv/bin/python -m testcluster binaries >/dev/null
