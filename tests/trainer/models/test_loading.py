@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,3 +114,27 @@ def test_guidance_that_the_model_cannot_be_told_names_its_key(cases: Mapping[str
     guided = spec.model_copy(update={"sampling": spec.sampling.model_copy(update={"guidance_scale": 2.0})})
     with pytest.raises(DataError, match=r"^spec.training.sampling.guidanceScale is 2"):
         load_family(guided, CPU)
+
+
+@pytest.mark.parametrize("name", ["SD3", "FLUX.1-dev"])
+def test_weights_in_the_precision_of_their_file_are_not_copied_into_memory(name: str, cases: Mapping[str, Any]) -> None:
+    family = cases[name].load()
+    weight = next(iter(family.transformer.parameters()))
+    mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    (path,) = {line.split()[-1] for line in mapped if holds(line, weight.data_ptr())}
+    assert Path(path).parent == cases[name].folder / "transformer"
+
+
+def holds(line: str, address: int) -> bool:
+    """Whether a line of a process's map of memory covers the address."""
+    first, last = (int(number, 16) for number in line.split()[0].split("-"))
+    return first <= address < last
+
+
+def test_only_what_is_needed_is_loaded(cases: Mapping[str, Any]) -> None:
+    source = cases["FLUX.1-dev"].source()
+    parts = {name for name, part in source.load().components.items() if part is not None}
+    assert parts == {"transformer", "vae", "scheduler"}
+    with source.text_encoders() as encoders:
+        parts = {name for name, part in encoders.components.items() if part is not None}
+    assert parts == {"text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"}

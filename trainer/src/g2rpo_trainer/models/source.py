@@ -109,9 +109,14 @@ class Source:
         return [name for name, value in config.items() if isinstance(value, list | tuple) and not name.startswith("_")]
 
     def _pipeline(self, given: Mapping[str, Any]) -> Any:
-        """Straight in the wanted precision, so that no part is held twice; what is given as None is left out."""
+        """The parts, but for those given as None; weights go from the file to the device in the wanted precision.
+
+        Nothing is held twice in main memory: in the file's own precision the CPU even works in the mapped file.
+        """
         dtypes = {"transformer": self.precision.transformer, "default": self.precision.frozen}
-        pipeline = self.kind.from_pretrained(self.folder, dtype=dtypes, local_files_only=True, **given).to(self.device)
+        pipeline = self.kind.from_pretrained(
+            self.folder, dtype=dtypes, device_map=self.device.type, local_files_only=True, **given
+        )
         for name, part in _networks(pipeline).items():
             part.eval()
             part.requires_grad_(name == "transformer")
