@@ -68,6 +68,9 @@ def test_one_rank_with_two_prompts_equals_two_ranks_with_one_to_rounding(trainer
         for mine, theirs in zip(alone["rewards"], pair["rewards"], strict=True):
             assert mine["anchor"] == pytest.approx(theirs["anchor"], abs=1e-4)
             assert mine["branch"]["2"] == pytest.approx(theirs["branch"]["2"], abs=1e-4)
+    looks = [[diary[0]["evaluation"][0]["appearance"], diary[1]["appearance"]] for diary in (one, two)]
+    for alone, pair in zip(*looks, strict=True):
+        assert alone == pytest.approx(pair, abs=1e-4)
     assert one[1]["policy"]["grad_norm"] == pytest.approx(two[1]["policy"]["grad_norm"], rel=1e-2)
     final, expected = exported(trainer.runs / "alone"), exported(trainer.runs / uninterrupted)
     learning_rate = 1e-4
