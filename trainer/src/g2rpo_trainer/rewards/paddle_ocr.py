@@ -68,6 +68,6 @@ def recogniser_input(images: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     columns = max(1, round(width * min(_HEIGHT / height, _MAX_WIDENING)))
-    resized = interpolate(images.float(), (_HEIGHT, columns), mode="bilinear")
+    resized = interpolate(images.float().cpu(), (_HEIGHT, columns), mode="bilinear")
     blue_first = resized[:, _BLUE_GREEN_RED] * 2 - 1
     return pad(blue_first, (0, -columns % _COLUMNS_PER_FRAME)).contiguous()
