@@ -92,11 +92,12 @@ def refused_yaml(texts: Iterable[str]) -> list[str]:
     refused = []
     for block in (block for text in texts for language, block in FENCE.findall(text) if language == "yaml"):
         try:
-            content = yaml.safe_load(block)
-            if isinstance(content, dict) and content.get("kind") == "G2RPOJob":
-                parse_job(block)
-            elif isinstance(content, dict) and "spec" in content:
-                parse_job(merged(whole, content))
+            for content in yaml.safe_load_all(block):
+                keys = set(content) if isinstance(content, dict) else set()
+                if "kind" in keys and content["kind"] == "G2RPOJob":
+                    parse_job(block)
+                elif "spec" in keys and "kind" not in keys:
+                    parse_job(merged(whole, content))
         except (yaml.YAMLError, SpecError):
             refused.append(block)
     return refused
