@@ -30,7 +30,8 @@ CASES: dict[str, tuple[dict[str, Any], SpecProblem]] = {
         SpecProblem(
             f"{T}.sampling.gidanceScale",
             "an unknown key (3)",
-            "the keys steps, shift, height, width, guidanceScale, maxBatch, maxDecodeBatch, truncateTimestep",
+            "the keys steps, shiftRule, shift, height, width, guidanceScale, maxBatch, maxDecodeBatch, "
+            "vaeTilingAbovePixels, truncateTimestep",
             "did you mean guidanceScale?",
         ),
     ),
