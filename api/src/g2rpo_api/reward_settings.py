@@ -109,8 +109,9 @@ class ServiceSettings(Model):
     timeout_seconds: PositiveFloat = 60.0
     """How long an attempt may wait for the connection, or for the next bytes of the answer."""
     retries: Count = 5
-    """Further attempts after no answer in time, a broken connection, or an answer 429 or 5xx. Pauses double from 1
-    second to 60, with chance in them, or are what the answer's Retry-After asks for."""
+    """Further attempts after no answer in time, a broken connection, or an answer 429 or 5xx. The first follows at
+    once; pauses before the others double from 1 second to 60, with chance in them, or are what the answer's
+    Retry-After asks for."""
 
 
 class HTTPSettings(ServiceSettings):
