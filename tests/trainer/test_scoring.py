@@ -66,6 +66,8 @@ def test_every_picture_that_is_scored_is_noted_under_its_prompt() -> None:
         (torch.tensor([1.0, torch.nan]), "1 of 2 scores are not finite"),
         (torch.tensor([torch.inf, 1.0]), "1 of 2 scores are not finite"),
         (torch.zeros(3), r"shape \(3,\) for 2 pictures"),
+        (torch.zeros(2, 1), r"shape \(2, 1\) for 2 pictures"),
+        ([0.5, 0.25], "answered with a list, not with a tensor"),
     ],
 )
 def test_a_failure_names_the_reward_and_the_remedy(answer: Tensor | Exception, said: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class WeightedReward:
 
 
 class BadScoresError(ValueError):
-    """A reward answered with the wrong shape."""
+    """A reward answered with something else than a tensor of a score for each picture."""
 
 
 def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
@@ -57,14 +57,16 @@ def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prom
         return _kept(error, len(prompts))
 
 
-def _verified(scores: Tensor, count: int) -> Tensor:
+def _verified(scores: Any, count: int) -> Tensor:
+    if not isinstance(scores, Tensor):
+        raise BadScoresError(f"answered with a {type(scores).__name__}, not with a tensor")
     if scores.shape != (count,):
         raise BadScoresError(f"answered with shape {tuple(scores.shape)} for {count} pictures")
-    scores = scores.detach().float().cpu()
-    unscored = int((~scores.isfinite()).sum())
+    values: Tensor = scores.detach().float().cpu()
+    unscored = int((~values.isfinite()).sum())
     if unscored:
-        raise UnscoredError(f"{unscored} of {count} scores are not finite", scores)
-    return scores
+        raise UnscoredError(f"{unscored} of {count} scores are not finite", values)
+    return values
 
 
 def _kept(error: Exception, count: int) -> Tensor:

@@ -73,7 +73,7 @@ def png_text(picture: np.ndarray) -> str:
 
 
 def read_question(body: bytes) -> tuple[list[Tensor], list[Prompt]]:
-    """Pictures, float32 [3, H, W] in [0, 1] of any size each, and their prompts.
+    """Pictures, uint8 [3, H, W] of any size each, and their prompts.
 
     Raises:
         QuestionError: the body is no request; the message says what is wrong.
@@ -111,7 +111,7 @@ def _picture(image: Image.Image, index: int) -> Tensor:
         pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise QuestionError(f"images.{index}: damaged: {error}") from error
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
 def scores(answer: Any, count: int) -> Tensor:

@@ -22,7 +22,7 @@ from g2rpo_trainer.rewards.protocol import Reward, UnscoredError
 MAX_WAITING = 256
 """Requests that may wait for their turn."""
 Score = Callable[[Sequence[Tensor], Sequence[Prompt]], Tensor]
-"""Pictures [3, H, W] and prompts to scores [N]."""
+"""Pictures, uint8 [3, H, W], and prompts to scores [N]."""
 
 
 class BusyError(RuntimeError):
@@ -126,7 +126,8 @@ def by_size(reward: Reward) -> Score:
         scores = torch.full((len(images),), torch.nan)
         for shape in dict.fromkeys(image.shape for image in images):
             rows = [i for i, image in enumerate(images) if image.shape == shape]
-            scores[rows] = _answered(reward, torch.stack([images[i] for i in rows]), [prompts[i] for i in rows])
+            pictures = torch.stack([images[i] for i in rows]).float() / 255  # bytes until now: many may wait
+            scores[rows] = _answered(reward, pictures, [prompts[i] for i in rows])
         return scores
 
     return score
