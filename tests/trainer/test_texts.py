@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.miniature.recipe import MODEL_FOLDER
 from g2rpo_trainer.models.loading import find_source
 from g2rpo_trainer.models.protocol import Conditioning
-from g2rpo_trainer.texts import TextCache, text_cache
+from g2rpo_trainer.texts import TextCache, fill_together, text_cache
 
 CPU = torch.device("cpu")
 
@@ -103,6 +104,29 @@ def test_another_encoder_has_files_of_its_own(cache: TextCache, encoders: Encode
     cache.fill(["ab"])
     assert TextCache(cache.folder, "another encoder", encoders, CPU).fill(["ab"]) == 1
     assert len(files(cache)) == 2
+
+
+TEXTS = ["ab", "cd", "ef", "gh", "ij"]
+
+
+@pytest.mark.parametrize(("one_disk", "encoded"), [(True, 5), (False, 10)])
+def test_ranks_share_the_work_and_each_finds_everything(one_disk: bool, encoded: int, tmp_path: Path) -> None:
+    encoders = [Encoders(), Encoders()]
+    folders = [tmp_path / "a", tmp_path / ("a" if one_disk else "b")]
+    caches = [TextCache(folders[rank], "an encoder", encoders[rank], CPU) for rank in (0, 1)]
+    met = threading.Barrier(2)
+    ranks = [
+        threading.Thread(target=fill_together, args=(caches[rank], TEXTS, (rank, 2), lambda: met.wait(20)))
+        for rank in (0, 1)
+    ]
+    for thread in ranks:
+        thread.start()
+    for thread in ranks:
+        thread.join()
+    assert sum(len(some.asked) for some in encoders) == encoded
+    assert [texts[0] for texts in encoders[1].asked][:2] == ["cd", "gh"]
+    for cache in caches:
+        assert cache.fill(TEXTS) == 0
 
 
 @pytest.fixture

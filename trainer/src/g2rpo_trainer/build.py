@@ -43,7 +43,7 @@ from g2rpo_trainer.run import Plan, Run
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.stop_rules import end_of
 from g2rpo_trainer.summary import Constants
-from g2rpo_trainer.texts import TextCache, text_cache
+from g2rpo_trainer.texts import TextCache, fill_together, text_cache
 from g2rpo_trainer.timing import Counter, Meter, Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def build(
     sets = evaluation_sets(training, prompts)
     source = find_source(training.model, world.device)
     texts = text_cache(training, source, Path(training.model.text_cache or folder.texts))
-    _encode(texts, _texts(training, prompts, sets), world)
+    fill_together(texts, _texts(training, prompts, sets), (world.rank, world.size), world.barrier)
     family = load_family(training, source)
     engine = Engine(
         family.transformer, _optimizer_settings(training), world, compute_precision(training.model), training.ema
@@ -149,14 +149,6 @@ def _texts(training: TrainingSpec, prompts: tuple[Prompt, ...], sets: tuple[Eval
     met = met_prompts(prompts, training.seed, training.iterations, training.prompts.per_iteration)
     evaluated = [prompt for group in sets for prompt in group.prompts]
     return list(dict.fromkeys(prompt.text for prompt in (*met, *evaluated, *probes(training, prompts))))
-
-
-def _encode(texts: TextCache, wanted: list[str], world: World) -> None:
-    """Each rank its share; then, where machines have disks of their own, what others wrote elsewhere."""
-    encoded = texts.fill(wanted[world.rank :: world.size])
-    world.barrier()
-    encoded += texts.fill(wanted)
-    logger.info("of %d prompts %d were encoded on rank %d", len(wanted), encoded, world.rank)
 
 
 def _refuse_uneven_ranks(training: TrainingSpec, ranks: int) -> None:

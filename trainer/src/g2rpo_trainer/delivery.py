@@ -59,7 +59,5 @@ def _pictures(folder: RunFolder) -> dict[str, Path]:
 def _verified(verdict: Verdict, text: str) -> str:
     if verdict.problem:
         return f"**Not verified**: {verdict.problem}."
-    return (
-        f"For “{text}” the stock pipeline with these weights draws the trainer's picture, but for "
-        f"{verdict.difference:.1e} per pixel of [0, 1]."
-    )
+    within = f"but for {verdict.difference:.1e} per pixel of [0, 1]" if verdict.difference else "to the last bit"
+    return f"For “{text}” the stock pipeline with these weights draws the trainer's picture, {within}."

@@ -81,6 +81,24 @@ class TextCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
 
+def fill_together(cache: TextCache, wanted: Sequence[str], place: tuple[int, int], barrier: Callable[[], None]) -> None:
+    """Encode what the folder lacks, each rank its share; afterwards every rank finds everything.
+
+    Machines may have disks of their own: what others wrote elsewhere is encoded once more here.
+
+    Args:
+        cache: of this rank.
+        wanted: the same texts on every rank.
+        place: rank and number of ranks.
+        barrier: waits for every rank.
+    """
+    rank, size = place
+    encoded = cache.fill(wanted[rank::size])
+    barrier()
+    encoded += cache.fill(wanted)
+    logger.info("of %d prompts %d were encoded on rank %d", len(wanted), encoded, rank)
+
+
 def text_cache(training: TrainingSpec, source: Source, folder: Path) -> TextCache:
     """The job's prompts in a folder, encoded by the encoders of its model."""
     asked, family = usage(training), FAMILIES[training.model.family][0]
