@@ -284,12 +284,6 @@ def _resume(training: TrainingSpec, world: World, engine: Engine, store: Checkpo
             versions={name: version(name) for name in VERSIONED},
         )
     name, state = found
-    if state.world_size != world.size and state.zero_stage > 0:
-        raise DataError(
-            f"{store.folder / name} was written by {state.world_size} ranks and {world.size} were started: with "
-            f"spec.training.deepspeed.zeroStage {state.zero_stage} its shards fit {state.world_size} ranks only; "
-            f"start {state.world_size}"
-        )
     engine.load(store.folder, name)
-    logger.info("resumed from %s", name)
-    return state.model_copy(update={"world_size": world.size})
+    logger.info("resumed from %s, which %d ranks saved", name, state.world_size)
+    return state.model_copy(update={"world_size": world.size, "zero_stage": training.deepspeed.zero_stage})

@@ -1,7 +1,7 @@
 """The border to DeepSpeed and torch.distributed; no other module imports either.
 
-Who calls this: build (to join the ranks and wrap the transformer), the loop (backward, step, gather)
-and checkpoint (shards). One code path serves one rank or many, gloo or nccl.
+Who calls this: build (to join the ranks and wrap the transformer) and the loop (backward, step, gather, save).
+One code path serves one rank or many, gloo or nccl.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from g2rpo_trainer.averaging import WeightMean
 from g2rpo_trainer.environment import RankEnvironment, await_first_rank
 from g2rpo_trainer.errors import PeerLostError
 from g2rpo_trainer.models.protocol import Forward
+from g2rpo_trainer.partition import Share, shares
+from g2rpo_trainer.shards import Shards, Stretch, write_shard
 
 # DeepSpeed looks once, at import, and warns on the terminal when it finds nothing but a CPU
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
@@ -30,8 +32,9 @@ import deepspeed
 from deepspeed.accelerator import get_accelerator
 
 T = TypeVar("T")
-MEAN = "g2rpo_weight_mean"
-"""Key of the running mean among what DeepSpeed saves."""
+WEIGHT, MEAN = "weight", "mean"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each weight, by torch's names."""
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long ranks wait for each other, when they meet and later; one whose process ends is noticed at once."""
 LOST = ("closed by peer", "reset by peer", "Broken pipe", "Timed out waiting", "remote process exited", "was aborted")
@@ -184,7 +187,8 @@ class Engine:
         """
         self._world = world
         self._settings = settings
-        trained = [p for p in module.parameters() if p.requires_grad]
+        self._names = {p: name for name, p in module.named_parameters() if p.requires_grad}
+        trained = list(self._names)
         self._optimizer = GuardedAdamW(trained, settings, world.any)
         self._engine, *_ = deepspeed.initialize(
             model=module,
@@ -237,17 +241,74 @@ class Engine:
         return deepspeed.zero.GatheredParameters(list(self._engine.module.parameters()))
 
     def save(self, folder: Path, tag: str) -> None:
-        """Write every rank's shards below folder/tag. All ranks call it."""
-        mean = {} if self._mean is None else {MEAN: self._mean.state()}
-        self._engine.save_checkpoint(
-            str(folder), tag=tag, client_state=mean, save_latest=False, exclude_frozen_parameters=True
-        )
+        """Write the rank's share of weights, moments and mean below folder/tag; nothing is exchanged."""
+        held = list(self._shares()) if self._settings.zero_stage > 0 or self._world.rank == 0 else []
+        stretches = [stretch for share in held for stretch in self._of(share)]
+        header: dict[str, Any] = {"step": max((self._steps(share.master) for share in held), default=0)}
+        if self._mean is not None and self._world.rank == 0:
+            state = self._mean.state()
+            whole = zip(self._names.values(), state.pop("shadow_params"), strict=True)
+            stretches += [Stretch(name, MEAN, 0, values.view(-1)) for name, values in whole]
+            header[MEAN] = state
+        write_shard(folder / tag / f"rank-{self._world.rank:05d}.safetensors", stretches, header)
 
     def load(self, folder: Path, tag: str) -> None:
-        """Read what `save` wrote at the same world size. All ranks call it."""
-        _, kept = self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
-        if self._mean is not None:
-            self._mean.load(kept[MEAN])
+        """Read what `save` wrote, at whatever number of ranks and ZeRO stage. All ranks call it.
+
+        Raises:
+            DataError: it is of another model.
+        """
+        with Shards(folder / tag) as saved:
+            step = max(header["step"] for header in saved.headers)
+            for share in self._shares():
+                saved.read(Stretch(share.name, WEIGHT, share.start, share.of(share.master)))
+                state = self._moments(share.master, step)
+                for key in MOMENTS if step else ():
+                    saved.read(Stretch(share.name, key, share.start, share.of(state[key])))
+            if self._mean is not None:
+                self._load_mean(saved, self._mean)
+        self._spread()
+
+    def _shares(self) -> Iterator[Share]:
+        return shares(self._settings.zero_stage, self._engine.optimizer, self._names, self._world.rank)
+
+    def _of(self, share: Share) -> Iterator[Stretch]:
+        """What is saved of a share; before the first step there are no moments."""
+        yield Stretch(share.name, WEIGHT, share.start, share.of(share.master))
+        state = self._optimizer.state[share.master]
+        for key in MOMENTS:
+            if key in state:
+                yield Stretch(share.name, key, share.start, share.of(state[key]))
+
+    def _steps(self, master: Tensor) -> int:
+        return int(self._optimizer.state[master].get("step", 0))
+
+    def _moments(self, master: Tensor, step: int) -> dict[str, Tensor]:
+        """AdamW's state of a tensor that it moves, made as AdamW does at its first step."""
+        state = self._optimizer.state[master]
+        for key in MOMENTS:
+            state.setdefault(key, torch.zeros_like(master))
+        state["step"] = torch.tensor(float(step))
+        return state
+
+    def _load_mean(self, saved: Shards, mean: WeightMean) -> None:
+        state = mean.state()
+        for name, values in zip(self._names.values(), state["shadow_params"], strict=True):
+            saved.read(Stretch(name, MEAN, 0, values.view(-1)))
+        mean.load(state | saved.headers[0][MEAN])
+
+    def _spread(self) -> None:
+        """Let the weights that the model computes with be those that the optimizer holds."""
+        optimizer = self._engine.optimizer
+        if self._settings.zero_stage in (1, 2):
+            optimizer.update_lp_params()
+        elif self._settings.zero_stage == 3:
+            parameters = {name: parameter for parameter, name in self._names.items()}
+            optimizer.checkpoint_event_prologue()
+            for share in self._shares():
+                part = parameters[share.name].ds_tensor  # type: ignore[attr-defined]
+                part.data.view(-1)[: share.count].copy_(share.of(share.master))
+            optimizer.checkpoint_event_epilogue()
 
 
 def _deepspeed_config(settings: OptimizerSettings) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from g2rpo_trainer.journal import IterationRecord
 from g2rpo_trainer.reporting.curves import read_records
 from g2rpo_trainer.storage import append_line, replace_file, storage_errors
 
-MAY_CHANGE = ("iterations", "checkpoint", "evaluation", "safety", "tracking", "stop")
-"""Parts of spec.training that a run may take up with other values: they do not touch what was computed."""
+MAY_CHANGE = ("iterations", "checkpoint", "deepspeed", "evaluation", "safety", "tracking", "stop")
+"""Parts of spec.training that a run may take up with other values: they do not touch what is computed, but to rounding
+(deepspeed)."""
 
 ACTED_ON: Any = {
     "api_version": True,
