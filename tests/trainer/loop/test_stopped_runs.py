@@ -26,7 +26,7 @@ EVERY_RULE: dict[str, Any] = {
     "maxHours": 1.0,
     "maxGpuHours": 1.0,
     "target": {"reward": "paddle-ocr", "value": 0.99},
-    "plateau": {"iterations": 8},
+    "plateau": {"iterations": 10},
     "collapse": {"iterations": 4},
     "hacking": {"evaluations": 2},
 }
@@ -85,6 +85,7 @@ def evaluated(records: list[IterationRecord], reward: str) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_quickstart_is_healthy(turn: Turn) -> None:
     records = turn({"iterations": 20, "rewards": READERS, "evaluation.everyIterations": 5, "stop": EVERY_RULE})
     assert records[-1].iteration == 20
@@ -95,7 +96,7 @@ def test_the_quickstart_is_healthy(turn: Turn) -> None:
 def test_a_policy_that_is_paid_for_small_files_and_forgets_to_write_is_hacking(turn: Turn) -> None:
     records = turn(QUICK | {"iterations": 40, "rewards": SMALL_FILES, "optimizer.learningRate": 3e-4,
                             "optimizer.gradientClip": 1.0, "algorithm.g2rpo.clipRange": 1e-2,
-                            "stop": {"hacking": {"evaluations": 3}}})  # fmt: skip
+                            "evaluation.maxPrompts": 80, "stop": {"hacking": {"evaluations": 3}}})  # fmt: skip
     assert end(records) == ("RewardHacking", "hacking")
     assert evaluated(records, "small-file")[-1] > evaluated(records, "small-file")[0]
     assert min(evaluated(records, reader)[-1] for reader in ("paddle-ocr", "dddd-ocr")) < 0.05

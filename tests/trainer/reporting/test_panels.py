@@ -171,6 +171,14 @@ def test_a_lost_gradient_leaves_a_gap(make: Any) -> None:
     assert len(markers(by_name(health_charts(records))["gradient"], "norm-raw")) == 2
 
 
+def test_a_learning_rate_is_drawn_where_it_changes(make: Any) -> None:
+    rates = [1e-4, 2e-4, 1.5e-4, 0.5e-4]
+    records = [make.record(i, policy=make.policy(learning_rate=rate)) for i, rate in enumerate(rates, 1)]
+    chart = by_name(health_charts(records))["rate"]
+    assert same_shape([y for _, y in corners(chart, "rate")], rates)
+    assert "rate" not in by_name(health_charts([make.record(1), make.record(2)]))
+
+
 def test_error_bars_are_one_standard_error_long(make: Any) -> None:
     entries = {0: make.spread(0.2, 0.3), 10: make.spread(0.6, 0.3)}
     records = [make.record(i, evaluation=[make.evaluation(37, ocr=spread)]) for i, spread in entries.items()]

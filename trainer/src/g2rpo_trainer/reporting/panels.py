@@ -50,7 +50,7 @@ def health_charts(records: Records) -> list[Chart]:
     if not any(record.policy for record in records):
         return []
     return [_drift(records), _drift_by_step(records), _clipped(records), _kl(records), _gradient(records),
-            _signal(records), _advantages(records), _useless(records)]  # fmt: skip
+            *_rate(records), _signal(records), _advantages(records), _useless(records)]  # fmt: skip
 
 
 def time_charts(records: Records) -> list[Chart]:
@@ -160,6 +160,17 @@ def _gradient(records: Records) -> Chart:
     canvas = canvas_of("gradient", records)
     canvas.smooth(_policy(records, lambda p: p.grad_norm), LegendEntry("norm before clipping", "s5"), "norm")
     return canvas.chart("Gradient norm", "Mean over the iteration's optimizer steps. A steady climb is a warning.")
+
+
+def _rate(records: Records) -> list[Chart]:
+    """The learning rate, where it changes."""
+    points = _policy(records, lambda p: p.learning_rate)
+    if len({rate for _, rate in points}) == 1:
+        return []
+    canvas = canvas_of("rate", records)
+    canvas.line(points, LegendEntry("learning rate", "s7"), "rate")
+    canvas.from_zero()
+    return [canvas.chart("Learning rate", "By optimizer.schedule, after the warm-up.")]
 
 
 def _advantages(records: Records) -> Chart:
