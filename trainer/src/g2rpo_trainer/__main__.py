@@ -26,7 +26,9 @@ from g2rpo_trainer.environment import Nodes, RankEnvironment, Surroundings, refu
 from g2rpo_trainer.errors import TrainerError
 from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.launch import LAUNCHED, follow_launcher, launch
-from g2rpo_trainer.planning.plan import describe, plan
+from g2rpo_trainer.planning.findings import as_json, as_table, exit_code
+from g2rpo_trainer.planning.plan import count, describe, plan
+from g2rpo_trainer.planning.sizes import size_of
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.stopping import StopRequest
 
@@ -63,8 +65,7 @@ def _run(given: Sequence[str], word: LastWord) -> TerminationReport:
     """Check the job, or train; `word` learns on the way who speaks and how far training got."""
     arguments = _parser().parse_args(given)
     if arguments.check:
-        print(describe(plan(load_job(arguments.job))))
-        return word.report(ExitCode.OK, "checked")
+        return word.report(_check(arguments), "checked")
     word.path = _termination_log()
     place = RankEnvironment.read(os.environ)
     word.rank = place.rank if place else 0
@@ -75,6 +76,28 @@ def _run(given: Sequence[str], word: LastWord) -> TerminationReport:
     if place.rank == 0:
         RunFolder(arguments.runs / job.metadata.name).open(job)
     return _rank(job, place, arguments, word)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Say what the job will do and what is wrong with it; the exit code of the first error."""
+    job = load_job(arguments.job)
+    counted = count(job)
+    place = RankEnvironment.alone()
+    _prepare_environment(place)
+    from g2rpo_trainer.planning.doctor import examine, findings_of  # noqa: PLC0415  only once the job is right
+
+    patient = examine(job, counted, arguments.runs, arguments.gpu_memory)
+    findings = list(findings_of(patient))
+    if arguments.deep:
+        from g2rpo_trainer.planning.deep import deep_findings  # noqa: PLC0415  loads everything
+
+        findings += deep_findings(job, place)
+    if arguments.output == "json":
+        print(as_json(findings))
+    else:
+        print(describe(patient.plan, patient.estimate))
+        print(as_table(findings))
+    return exit_code(findings)
 
 
 def _termination_log() -> Path | None:
@@ -152,6 +175,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("job", type=Path, help="the job, a YAML file with a G2RPOJob")
     parser.add_argument("--check", action="store_true", help="only check the job and say what it will do")
+    parser.add_argument("--deep", action="store_true", help="with --check: also load the job and try every part of it")
+    parser.add_argument("--output", choices=("table", "json"), default="table", help="how to tell what --check found")
+    parser.add_argument(
+        "--gpu-memory",
+        type=_size,
+        metavar="SIZE",
+        help="memory of a GPU, such as 80GiB, for --check (default: that of the GPU that is here)",
+    )
     parser.add_argument(
         "--runs",
         type=Path,
@@ -166,6 +197,13 @@ def _parser() -> argparse.ArgumentParser:
         "where that is free); 0 takes a free one",
     )
     return parser
+
+
+def _size(text: str) -> int:
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from g2rpo_api.progress import StoppedReport
 from g2rpo_trainer.appearance import group_diversities
 from g2rpo_trainer.checkpoint import TrainState
 from g2rpo_trainer.errors import DivergedError
+from g2rpo_trainer.first_step import verify_first_step
 from g2rpo_trainer.journal import EvaluationEntry, IterationRecord
 from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience, LossStats
@@ -135,7 +136,9 @@ def _improve(
         _refuse_divergence(in_a_row, run.plan)
     run.engine.update_mean(state.iteration + 1)
     after = state.model_copy(update={"iteration": state.iteration + 1, "nonfinite_in_a_row": in_a_row})
-    return UpdateStats(losses, norms, skipped, rate), after
+    update = UpdateStats(losses, norms, skipped, rate)
+    verify_first_step(update, run.constants.clip_range, warn=state.iteration == 0)
+    return update, after
 
 
 def _refuse_divergence(in_a_row: int, plan: Plan) -> None:

@@ -18,6 +18,8 @@ from g2rpo_trainer.planning.model_files import ModelFiles, Shapes, parameters
 
 FLOAT_BYTES = 4
 FROZEN_BYTES: dict[Precision, int] = {"Float32": 4, "BFloat16": 2}
+CONSTANTS = ("pos_embed.pos_embed",)
+"""Tensors that files hold beside the weights and nobody trains: SD3's table of places."""
 MOMENTS = 2
 """Numbers that Adam keeps per trained parameter."""
 
@@ -52,9 +54,10 @@ class Footprint:
 def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprint:
     """Estimate for a job on `ranks` ranks with this model."""
     stage = training.deepspeed.zero_stage
-    base, trained = parameters(model.transformer), trained_parameters(training, model)
+    trained = trained_parameters(training, model)
+    frozen = parameters(model.transformer) - (trained if training.model.train.lora is None else 0)
     frozen_bytes = FROZEN_BYTES[training.model.precision]
-    held = FLOAT_BYTES * trained + (0 if training.model.train.lora is None else frozen_bytes * base)
+    held = FLOAT_BYTES * trained + frozen_bytes * frozen
     share, mean = -(-trained // ranks), 0 if training.ema is None else FLOAT_BYTES * trained
     prompts = training.prompts.per_iteration // ranks
     latents = prompts * latents_per_group(training)
@@ -77,7 +80,7 @@ def trained_parameters(training: TrainingSpec, model: ModelFiles) -> int:
     """Parameters that get a gradient: all of the transformer, or the adapters' two factors per layer."""
     lora = training.model.train.lora
     if lora is None:
-        return parameters(model.transformer)
+        return parameters({name: shape for name, shape in model.transformer.items() if name not in CONSTANTS})
     targets = lora.target_modules or LORA_TARGETS[training.model.family]
     return sum(lora.rank * sum(shape) for shape in adapted_layers(model.transformer, targets))
 

@@ -19,11 +19,12 @@ from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
 from g2rpo_trainer.models.facts import EMBEDDED_GUIDANCE, NO_GUIDANCE_INPUT, PIPELINES, rows_per_velocity
+from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.footprint import Footprint, footprint
 from g2rpo_trainer.planning.model_files import ModelFiles, pipeline_class, read_model, takes_guidance
+from g2rpo_trainer.planning.sizes import size_text
 from g2rpo_trainer.resources import resolve
 
-KIBI = 1024
 LABEL_WIDTH = 24
 VALUE_WIDTH = 12
 
@@ -96,8 +97,20 @@ def plan(job: G2RPOJob) -> Plan:
         SpecError: the pictures do not fit the model.
         DataError: a prompt file or a part of the model is missing, or a file of the model is damaged.
     """
+    missing = missing_prompts(job.spec.training)
+    if missing:
+        raise DataError("\n".join(f"{key}: {reason}" for key, reason in missing.items()))
+    return count(job)
+
+
+def count(job: G2RPOJob) -> Plan:
+    """The same, whether the prompt files are there or not.
+
+    Raises:
+        SpecError: the pictures do not fit the model.
+        DataError: a part of the model is missing or damaged.
+    """
     training, ranks = job.spec.training, job.spec.workers.ranks
-    _refuse_missing_prompts(training)
     model = _local_model(training)
     evaluation, checkpoint = training.evaluation, training.checkpoint
     checkpoints = -(-training.iterations // checkpoint.every_iterations)
@@ -181,18 +194,17 @@ def _local_model(training: TrainingSpec) -> ModelFiles | None:
     return model
 
 
-def _refuse_missing_prompts(training: TrainingSpec) -> None:
+def missing_prompts(training: TrainingSpec) -> dict[str, str]:
+    """What is wrong with prompt files that are not there, by the key that names each."""
     named = {
         "spec.training.prompts.path": training.prompts.path,
         "spec.training.evaluation.promptsPath": training.evaluation.prompts_path,
     }
-    missing = [
-        f"{key}: there is no file {path}; give {PROMPT_FILES}"
+    return {
+        key: f"there is no file {path}; give {PROMPT_FILES}"
         for key, path in named.items()
         if path is not None and not Path(resolve(path)).exists()
-    ]
-    if missing:
-        raise DataError("\n".join(missing))
+    }
 
 
 def _size_problems(sampling: SamplingSpec, multiple: int) -> Iterator[SpecProblem]:
@@ -203,10 +215,10 @@ def _size_problems(sampling: SamplingSpec, multiple: int) -> Iterator[SpecProble
             yield SpecProblem(f"spec.training.sampling.{name}", pixels, allowed, f"set it to {nearest}")
 
 
-def describe(plan: Plan) -> str:
-    """The plan as a table for people."""
+def describe(plan: Plan, estimate: MemoryEstimate | None = None) -> str:
+    """The plan as a table for people; with an estimate of activations too where there is one."""
     title = f"{plan.name}: {_many(plan.iterations, 'iteration')} of {plan.algorithm} on {_many(plan.ranks, 'rank')}"
-    sections = (("each iteration", _work_rows(plan)), ("the whole run", _run_rows(plan)), _memory_section(plan))
+    sections = (("each iteration", _work_rows(plan)), ("the whole run", _run_rows(plan)), _memory_section(plan, estimate))
     return "\n".join([title, *(line for heading, rows in sections for line in _section(heading, rows))])
 
 
@@ -234,7 +246,7 @@ def _work_rows(plan: Plan) -> list[Row]:
 
 def _run_rows(plan: Plan) -> list[Row]:
     times = plan.iterations
-    size = f", {_bytes(plan.footprint.checkpoint)} each" if plan.footprint else ""
+    size = f", {size_text(plan.footprint.checkpoint)} each" if plan.footprint else ""
     return [
         ("model calls", f"{times * plan.model_rows:,}", ""),
         ("pictures scored", f"{times * plan.images:,}", ""),
@@ -244,7 +256,17 @@ def _run_rows(plan: Plan) -> list[Row]:
     ]
 
 
-def _memory_section(plan: Plan) -> tuple[str, list[Row]]:
+def _estimate_rows(estimate: MemoryEstimate) -> list[Row]:
+    """What stays, what each phase adds, and the most at any moment."""
+    kept = [(name, size_text(size), "") for name, size in estimate.resident.items()]
+    phases = [(f"+ {name}", size_text(size), "at its worst moment") for name, size in estimate.phases.items()]
+    most = ("most at once", size_text(estimate.total), f"during the {estimate.worst}")
+    return [*kept, *phases, most, ("text encoders", size_text(estimate.encoding), "before the others are loaded")]
+
+
+def _memory_section(plan: Plan, estimate: MemoryEstimate | None) -> tuple[str, list[Row]]:
+    if estimate is not None:
+        return "memory of a rank", _estimate_rows(estimate)
     parts = plan.footprint
     if parts is None:
         return "memory of a rank", [
@@ -261,16 +283,10 @@ def _memory_section(plan: Plan) -> tuple[str, list[Row]]:
         ("rollout latents", parts.rollout, ""),
         ("together", parts.total, "without activations, which grow with the maxBatch settings"),
     )
-    return "memory of a rank", [(label, _bytes(size), remark) for label, size, remark in rows if size]
+    return "memory of a rank", [(label, size_text(size), remark) for label, size, remark in rows if size]
 
 
 def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _bytes(size: int) -> str:
-    """A size in the largest binary unit that leaves at least 1."""
-    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while value >= KIBI and len(units) > 1:
-        value, units = value / KIBI, units[1:]
-    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"

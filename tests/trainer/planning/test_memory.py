@@ -1,0 +1,159 @@
+"""Estimates against the models' own sizes, against each other, and against sums made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel
+
+from g2rpo_api.training import TrainingSpec
+from g2rpo_trainer.errors import DataError
+from g2rpo_trainer.planning.estimates import MemoryEstimate
+from g2rpo_trainer.planning.footprint import footprint, trained_parameters
+from g2rpo_trainer.planning.memory import estimate, update_rows
+from g2rpo_trainer.planning.sketch import sketch
+
+
+def spec(path: str, **changes: Any) -> TrainingSpec:
+    """A job on FLUX.1 of small pictures; `changes` by section."""
+    sections: dict[str, Any] = {
+        "iterations": 1,
+        "model": {"family": "Flux1", "path": path, "train": {"type": "LoRA", "lora": {"rank": 4}}},
+        "prompts": {"path": "p.txt", "per_iteration": 2},
+        "sampling": {"height": 32, "width": 32, "steps": 4, "max_batch": 4, "max_decode_batch": 2},
+        "algorithm": {"type": "G2RPO", "g2rpo": {"group_size": 4, "stochastic_steps": 2, "granularities": [1]}},
+        "rewards": [{"name": "a", "type": "PaddleOCR"}],
+    }
+    for name, section in changes.items():
+        merged = isinstance(section, dict) and name != "algorithm"
+        sections[name] = {**sections.get(name, {}), **section} if merged else section
+    return TrainingSpec.model_validate(sections)
+
+
+@cache
+def base(path: Path) -> MemoryEstimate:
+    return estimated(path)
+
+
+def estimated(path: Path, **changes: Any) -> MemoryEstimate:
+    drawn = sketch(spec(str(path), **changes))
+    assert drawn is not None
+    return estimate(drawn, 1)
+
+
+def full(**more: Any) -> dict[str, Any]:
+    return {"train": {"type": "Full"}, **more}
+
+
+@pytest.mark.parametrize(
+    ("path", "family", "billions"),
+    [
+        ("black-forest-labs/FLUX.1-dev", "Flux1", 11.901),
+        ("black-forest-labs/FLUX.1-schnell", "Flux1", 11.891),
+        ("stabilityai/stable-diffusion-3.5-medium", "SD3", 2.243),
+        ("stabilityai/stable-diffusion-3.5-large", "SD3", 8.057),
+        ("stabilityai/stable-diffusion-3-medium-diffusers", "SD3", 2.028),
+    ],
+)
+def test_published_models_have_the_published_sizes(path: str, family: str, billions: float) -> None:
+    training = spec(path, model=full(family=family))
+    drawn = sketch(training)
+    assert drawn is not None
+    assert trained_parameters(training, drawn.files) / 1e9 == pytest.approx(billions, abs=0.001)
+    assert drawn.files.pixel_multiple == 16
+    assert drawn.files.vae_parameters == pytest.approx(83.8e6, rel=0.002)
+
+
+def test_a_model_that_nobody_knows_is_not_guessed() -> None:
+    assert sketch(spec("org/model")) is None
+
+
+def test_nothing_is_allocated_for_a_sketch() -> None:
+    drawn = sketch(spec("black-forest-labs/FLUX.1-dev", model=full()))
+    assert drawn is not None
+    with drawn.mode:
+        weights = drawn.weights()
+        assert sum(tensor.numel() for tensor in weights) > 11e9
+        assert all(isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu" for tensor in weights)
+
+
+def test_a_folder_speaks_for_itself(flux_folders: Mapping[str, Path]) -> None:
+    drawn = sketch(spec(str(flux_folders["dev"])))
+    assert drawn is not None
+    real = FluxTransformer2DModel.from_pretrained(flux_folders["dev"] / "transformer")
+    shapes = {name: tuple(weight.shape) for name, weight in real.state_dict().items()}
+    assert dict(drawn.files.transformer) == shapes
+    trained = sum(p.numel() for p in drawn.family.transformer.parameters() if p.requires_grad)
+    assert trained == trained_parameters(drawn.training, drawn.files)
+
+
+def test_what_stays_is_what_the_footprint_says(flux_folders: Mapping[str, Path]) -> None:
+    found = estimated(flux_folders["dev"], model=full(), ema={"decay": 0.9})
+    drawn = sketch(spec(str(flux_folders["dev"]), model=full(), ema={"decay": 0.9}))
+    assert drawn is not None
+    parts = footprint(drawn.training, 1, drawn.files)
+    assert found.resident == {
+        "transformer": parts.transformer,
+        "Adam's moments": parts.moments,
+        "mean weights": 4 * parts.trained_parameters,
+        "VAE": parts.vae,
+        "latents": parts.rollout,
+    }
+    assert found.total == sum(found.resident.values()) + max(found.phases.values())
+
+
+def test_the_most_may_be_while_text_is_encoded() -> None:
+    found = MemoryEstimate({"a": 3}, {"rollout": 1, "update": 2}, encoding=9)
+    assert (found.total, found.worst) == (9, "update")
+    assert MemoryEstimate({"a": 3}, {"rollout": 1, "update": 2}, encoding=4).total == 5
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "phase"),
+    [
+        ({}, {"sampling": {"max_batch": 1}}, "rollout"),
+        ({}, {"sampling": {"max_decode_batch": 1}}, "decoding"),
+        ({}, {"optimizer": {"max_batch": 1}}, "update"),
+        ({}, {"model": {"gradient_checkpointing": True}}, "update"),
+        ({}, {"model": {"precision": "BFloat16"}}, "rollout"),
+        ({"model": full()}, {}, "update"),
+        ({"sampling": {"height": 64}}, {}, "decoding"),
+    ],
+)
+def test_the_knobs_turn_the_phase_that_they_name(
+    before: dict[str, Any], after: dict[str, Any], phase: str, flux_folders: Mapping[str, Path]
+) -> None:
+    folder = flux_folders["dev"]
+    more = estimated(folder, **before) if before else base(folder)
+    less = estimated(folder, **after) if after else base(folder)
+    assert less.phases[phase] < 0.9 * more.phases[phase]
+
+
+def test_later_chunks_meet_the_gradients_of_the_first(flux_folders: Mapping[str, Path]) -> None:
+    one, chunked = (
+        estimated(flux_folders["dev"], model=full(), optimizer={"max_batch": size}, prompts={"per_iteration": rows})
+        for size, rows in ((2, 2), (2, 4))
+    )
+    drawn = sketch(spec(str(flux_folders["dev"]), model=full()))
+    assert drawn is not None
+    gradients = 4 * trained_parameters(drawn.training, drawn.files)
+    assert one.phases["update"] < chunked.phases["update"] <= one.phases["update"] + gradients
+
+
+def test_rows_of_an_update() -> None:
+    assert update_rows(spec("org/model"), 1) == 2, "members share a row"
+    flow = {"type": "FlowGRPO", "flow_grpo": {"group_size": 3}}
+    assert update_rows(spec("org/model", algorithm=flow), 2) == 3, "a row for each member"
+
+
+def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
+    for part in ("transformer", "vae"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="in_channels"):
+        sketch(spec(str(tmp_path)))

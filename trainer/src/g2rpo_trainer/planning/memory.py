@@ -1,0 +1,118 @@
+"""How much memory a rank needs at most, by part and by phase: weights from `footprint.py`, the rest from a dry run.
+
+Who calls this: the doctor and the benchmarks. `benchmarks/memory.py` holds it against what is measured.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+
+from g2rpo_api.algorithm import G2RPOSettings
+from g2rpo_api.reward_settings import CLIP_VIT_L
+from g2rpo_api.rewards import RewardSpec
+from g2rpo_api.training import TrainingSpec
+from g2rpo_trainer.planning.dryrun import memory_of
+from g2rpo_trainer.planning.estimates import MemoryEstimate
+from g2rpo_trainer.planning.footprint import FLOAT_BYTES, footprint
+from g2rpo_trainer.planning.sketch import Sketch
+
+LIVE_PARAMETERS = 10**9
+"""What DeepSpeed gathers at most at a time under ZeRO-3."""
+_VIT_H, _VIT_L = 986_109_441, 427_616_513
+REWARD_PARAMETERS: Mapping[str, int] = {
+    "HPSv2": _VIT_H,
+    "CLIPScore": _VIT_H,
+    "PickScore": _VIT_H,
+    "ImageReward": 446_000_000,
+    "Aesthetic": _VIT_L,
+}
+"""Of the published networks, which are held in float32; the other types have none on the GPU, or none that is known."""
+
+
+def estimate(sketch: Sketch, ranks: int) -> MemoryEstimate:
+    """What a rank needs for the sketched job on `ranks` ranks."""
+    training = sketch.training
+    parts = footprint(training, ranks, sketch.files)
+    rewards = sum(reward_bytes(reward) for reward in training.rewards)
+    resident = {
+        "transformer": parts.transformer,
+        "master weights": parts.master_weights,
+        "Adam's moments": parts.moments,
+        "mean weights": parts.mean_weights,
+        "VAE": parts.vae,
+        "rewards": rewards,
+        "latents": parts.rollout,
+    }
+    live = _gathered(training, sketch)
+    with sketch.mode:
+        rollout = memory_of(lambda: sketch.forward(_rows(training, ranks)), sketch.weights()).peak
+        decode = memory_of(lambda: sketch.decode(_pictures(training, ranks)), sketch.weights()).peak
+        update = _update(sketch, ranks, parts.gradients)
+    return MemoryEstimate(
+        resident={name: size for name, size in resident.items() if size},
+        phases={"rollout": rollout + live, "decoding": decode, "update": update + live},
+        encoding=parts.text_encoders,
+    )
+
+
+def reward_bytes(reward: RewardSpec) -> int:
+    """Weights of a reward's network on the GPU."""
+    clip = reward.clip_score
+    smaller = clip is not None and clip.path == CLIP_VIT_L
+    return FLOAT_BYTES * (_VIT_L if smaller else REWARD_PARAMETERS.get(reward.type, 0))
+
+
+def update_rows(training: TrainingSpec, ranks: int) -> int:
+    """Rows with gradient of one transition on a rank."""
+    prompts = training.prompts.per_iteration // ranks
+    settings = training.algorithm.settings
+    return prompts if isinstance(settings, G2RPOSettings) else prompts * settings.group_size
+
+
+def _update(sketch: Sketch, ranks: int, gradients: int) -> int:
+    """Gradients and activations at the worst moment of an optimizer step.
+
+    The activations of a first chunk make room for its gradients as they come; a later chunk meets those of the first.
+    """
+    training = sketch.training
+    rows, size = update_rows(training, ranks), training.optimizer.max_batch
+    chunk = min(rows, size)
+    gc.collect()
+    first = memory_of(lambda: sketch.forward_backward(chunk), sketch.weights()).peak
+    single = rows <= size and training.algorithm.settings.update == "PerStep"
+    if single and training.deepspeed.zero_stage == 0:
+        return first
+    again = memory_of(lambda: sketch.forward_backward(chunk), sketch.weights()).peak
+    return gradients + again
+
+
+def _rows(training: TrainingSpec, ranks: int) -> int:
+    """Rows of the largest batch without gradient."""
+    settings, prompts = training.algorithm.settings, training.prompts.per_iteration // ranks
+    branches = settings.group_size
+    if isinstance(settings, G2RPOSettings):
+        branches *= settings.stochastic_steps * len(settings.granularities)
+    return _even(prompts * branches, training.sampling.max_batch)
+
+
+def _pictures(training: TrainingSpec, ranks: int) -> int:
+    settings, prompts = training.algorithm.settings, training.prompts.per_iteration // ranks
+    pictures = prompts * settings.group_size
+    if isinstance(settings, G2RPOSettings):
+        pictures = prompts + pictures * settings.stochastic_steps * len(settings.granularities)
+    return min(pictures, training.sampling.max_decode_batch)
+
+
+def _even(rows: int, most: int) -> int:
+    """Rows of the larger parts when `rows` are split evenly into parts of at most `most`."""
+    parts = -(-rows // most)
+    return -(-rows // parts)
+
+
+def _gathered(training: TrainingSpec, sketch: Sketch) -> int:
+    """Weights that ZeRO-3 gathers for a while."""
+    if training.deepspeed.zero_stage < 3:
+        return 0
+    weights = sum(weight.numel() for weight in sketch.family.transformer.parameters())
+    return min(weights, LIVE_PARAMETERS) * (4 if training.model.precision == "Float32" else 2)
