@@ -146,13 +146,6 @@ def test_a_warm_up_ends_within_the_run(problems_of: Find) -> None:
     assert problems_of({f"{TRAINING}.optimizer.warmupIterations": 11, f"{TRAINING}.iterations": 11}) == []
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_a_mean_of_the_weights_needs_ranks_that_hold_them_whole(stage: int, problems_of: Find) -> None:
-    problems = problems_of({f"{TRAINING}.ema.decay": 0.9, f"{TRAINING}.deepspeed.zeroStage": stage})
-    assert [problem.key for problem in problems] == ([f"{TRAINING}.ema"] if stage == 3 else [])
-    assert problems_of({f"{TRAINING}.deepspeed.zeroStage": stage}) == []
-
-
 @pytest.mark.parametrize(
     ("nodes", "processes", "prompts", "nearest"), [(1, 2, 3, 4), (2, 8, 1, 16), (3, 1, 7, 6), (1, 4, 9, 8)]
 )
@@ -253,3 +246,16 @@ def test_a_rejected_job_never_comes_back(job_with: Make) -> None:
     with pytest.raises(SpecError) as caught:
         parse_job(job_with({STEPS: 4}), "flux.yaml")
     assert str(caught.value).startswith("flux.yaml: 1 problem\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "remedy"), [("offloadOptimizer", 1, "at least 1"), ("offloadParameters", 3, "3")]
+)
+def test_only_what_a_stage_splits_can_be_offloaded(key: str, least: int, remedy: str, problems_of: Find) -> None:
+    for stage in range(4):
+        problems = problems_of({f"{TRAINING}.deepspeed": {"zeroStage": stage, key: "CPU"}})
+        assert bool(problems) == (stage < least)
+        assert not problems_of({f"{TRAINING}.deepspeed": {"zeroStage": stage, key: "None"}})
+        for problem in problems:
+            assert (problem.key, problem.found) == (f"{TRAINING}.deepspeed.{key}", '"CPU"')
+            assert problem.hint == f"remove it, or set zeroStage to {remedy}"

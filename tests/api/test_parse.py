@@ -180,7 +180,7 @@ def jobs(draw: st.DrawFn) -> G2RPOJob:
         rewards=draw(rewards()),
         optimizer=draw(optimizers),
         ema=draw(st.none() | st.builds(EMASpec, decay=st.floats(0, 1, exclude_max=True), every_iterations=positive)),
-        deepspeed=DeepSpeedSpec(zero_stage=draw(st.integers(0, 2))),
+        deepspeed=DeepSpeedSpec(zero_stage=draw(st.integers(0, 3))),
         checkpoint=CheckpointSpec(
             every_iterations=draw(positive), keep_last=draw(positive), keep_best=draw(st.booleans())
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 
 import numpy as np
 import pytest
@@ -72,11 +72,12 @@ def test_a_mean_that_is_taken_up_again_goes_on_bit_by_bit() -> None:
     for iteration in range(1, 6):
         walk(weights, random)
         mean.update(iteration)
-    saved, later = copy.deepcopy(mean.state()), parameters()
+    saved, later = json.loads(json.dumps(mean.state())), parameters()
+    again, random_again = WeightMean(later, 0.9, 2), torch.Generator()
     with torch.no_grad():
         for new, old in zip(later, weights, strict=True):
             new.copy_(old)
-    again, random_again = WeightMean(later, 0.9, 2), torch.Generator()
+            again.of(new).copy_(mean.of(old))
     again.load(saved)
     random_again.set_state(random.get_state())
     for iteration in range(6, 12):
@@ -85,3 +86,11 @@ def test_a_mean_that_is_taken_up_again_goes_on_bit_by_bit() -> None:
         walk(later, random_again)
         again.update(iteration)
     assert np.array_equal(mean_of(mean, weights), mean_of(again, later))
+
+
+def test_a_rank_without_weights_has_a_mean_of_nothing() -> None:
+    mean = WeightMean([], 0.9, 1)
+    mean.update(1)
+    mean.load(mean.state())
+    with mean.in_place():
+        pass

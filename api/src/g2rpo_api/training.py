@@ -107,10 +107,6 @@ def _kl_rule(variant: str, member: str) -> Rule:
     )
 
 
-_WHOLE_WEIGHTS = "absent when deepspeed.zeroStage is 3, where no rank holds the weights whole"
-_WITHOUT_EMA = "remove it, or set deepspeed.zeroStage to at most 2"
-
-
 class TrainingSpec(Model):
     """What is trained, on what, by which rules."""
 
@@ -131,8 +127,8 @@ class TrainingSpec(Model):
     optimizer: OptimizerSpec = OptimizerSpec()
     """The optimizer."""
     ema: EMASpec | None = None
-    """Running mean of the trained weights, which evaluation and export then use. Needs their memory once more on
-    every rank, and a deepspeed.zeroStage below 3."""
+    """Running mean of the trained weights, which evaluation and export then use. Takes 4 bytes per trained weight
+    more on every rank, split over the ranks from deepspeed.zeroStage 1 on."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     """How the training state is split over ranks."""
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -161,12 +157,6 @@ class TrainingSpec(Model):
             "must be at most iterations; lower it",
             ".optimizer.warmupIterations",
         ),
-        Rule(
-            "!has(self.ema) || !has(self.deepspeed) || !has(self.deepspeed.zeroStage) || self.deepspeed.zeroStage < 3",
-            f"must be {_WHOLE_WEIGHTS}; {_WITHOUT_EMA}",
-            ".ema",
-            "FieldValueForbidden",
-        ),
         *stop_rules(),
     )
 
@@ -181,8 +171,6 @@ class TrainingSpec(Model):
         if self.optimizer.warmup_iterations > self.iterations:
             at = ("optimizer", "warmupIterations")
             yield Fault(at, self.optimizer.warmup_iterations, f"at most {self.iterations} (iterations)", "lower it")
-        if self.ema is not None and self.deepspeed.zero_stage == 3:
-            yield Fault(("ema",), self.ema.model_dump(by_alias=True), _WHOLE_WEIGHTS, _WITHOUT_EMA)
         for fault in self.stop.reward_faults({reward.name: reward.role for reward in self.rewards}):
             yield replace(fault, at=("stop", *fault.at))
 

@@ -177,17 +177,15 @@ class Maker:
         self.agree_course(training)
 
     def agree_course(self, training: Data) -> None:
-        """Rules about rewards that the job has; a rate that gets warm in time; an average of whole weights."""
+        """Rules about rewards that the job has; a rate that gets warm in time."""
         rewards, stop = training["rewards"], training.get("stop") or {}
         if stop.get("target") is not None:
             stop["target"]["reward"] = self.random.choice(rewards)["name"]
         if all(reward.get("role") != "HeldOut" for reward in rewards):
             stop.pop("hacking", None)
-        optimizer, deepspeed = training.get("optimizer") or {}, training.get("deepspeed") or {}
+        optimizer = training.get("optimizer") or {}
         if optimizer.get("warmupIterations") is not None:
             optimizer["warmupIterations"] = min(optimizer["warmupIterations"], training["iterations"])
-        if training.get("ema") is not None and deepspeed.get("zeroStage") == 3:
-            deepspeed["zeroStage"] = 2
 
     def agree_workers(self, workers: Data) -> None:
         for items, key in (("volumes", "name"), ("env", "name"), ("volumeMounts", "mountPath")):

@@ -235,7 +235,6 @@ TOGETHER: tuple[tuple[dict[str, Any], str], ...] = (
         {"training.iterations": 3, "training.optimizer": {"warmupIterations": 4}},
         "training.optimizer.warmupIterations",
     ),
-    ({"training.ema": {}, "training.deepspeed": {"zeroStage": 3}}, "training.ema"),
     ({"training.model.path": "builtin:other"}, "training.model.path"),
     ({"training.model.path": "builtin:"}, "training.model.path"),
     ({"training.prompts.path": "prompts.csv"}, "training.prompts.path"),

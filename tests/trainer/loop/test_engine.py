@@ -150,7 +150,7 @@ def test_each_step_has_the_learning_rate_that_was_set_last_also_after_loading(
     assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_mean_is_kept_beside_the_weights_and_saved_with_them(world: World, stage: int, tmp_path: Path) -> None:
     def mean_of(engine: Engine, module: Weights) -> np.ndarray:
         with engine.mean_weights():

@@ -1,4 +1,4 @@
-"""Two ranks that share the optimizer's state: each keeps the whole mean of the weights, through a stop and back."""
+"""Two ranks that share the weights: each keeps the mean of its share, through a stop and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from g2rpo_api.contract import ExitCode
 
 SHARDED: dict[str, Any] = {
-    "deepspeed": {"zeroStage": 2},
+    "deepspeed": {"zeroStage": 3},
     "ema": {"decay": 0.5},
     "optimizer": {"warmupIterations": 3, "schedule": "Cosine"},
     "iterations": 6,

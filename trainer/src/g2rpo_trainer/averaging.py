@@ -1,7 +1,7 @@
 """The running mean of the trained weights, by diffusers' EMAModel: kept beside them, and put in their place to draw.
 
-Who calls this: the engine owns it, saves and loads it. Every rank keeps the whole mean and computes the same one,
-which needs ranks that hold the weights whole: ZeRO stages 0 to 2.
+Who calls this: the engine, which owns it, saves it and loads it. What it averages are the tensors that the optimizer
+moves, so that a rank keeps the mean of its share of the weights and nothing is exchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from diffusers.training_utils import EMAModel
-from torch import nn
+from torch import Tensor
+
+MEANS = "shadow_params"
+"""EMAModel's name for the means."""
 
 
 class WeightMean:
@@ -21,17 +24,18 @@ class WeightMean:
     the share n / (9 + n) of the mean.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter], decay: float, every: int) -> None:
+    def __init__(self, weights: Sequence[Tensor], decay: float, every: int) -> None:
         """Begin with the weights as they are.
 
         Args:
-            weights: what is trained, whole; changed in place by whoever trains.
+            weights: leaves that require a gradient, changed in place by whoever trains; none where a rank has none.
             decay: share of the mean that stays at an update, 0 to below 1.
             every: iterations between updates.
         """
         self._weights = list(weights)
         self._every = every
         self._mean = EMAModel(self._weights, decay=decay)
+        self._places = {id(weight): place for place, weight in enumerate(self._weights)}
 
     def update(self, iteration: int) -> None:
         """Take the weights after `iteration`, from 1, into the mean if an update is due."""
@@ -48,11 +52,14 @@ class WeightMean:
         finally:
             self._mean.restore(self._weights)
 
+    def of(self, weight: Tensor) -> Tensor:
+        """The mean of one of the weights: what is written there is taken up."""
+        return self._mean.shadow_params[self._places[id(weight)]]
+
     def state(self) -> dict[str, Any]:
-        """Everything that `load` needs to go on."""
-        return self._mean.state_dict()
+        """Numbers that `load` needs to go on, beside the means themselves."""
+        return {name: value for name, value in self._mean.state_dict().items() if name != MEANS}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
-        self._mean.load_state_dict(state)
-        self._mean.to(device=self._weights[0].device)
+        """Take up what `state` gave; the means are written by `of`."""
+        self._mean.load_state_dict({**state, MEANS: self._mean.shadow_params})

@@ -183,7 +183,7 @@ class Engine:
         """Wrap `module`; the parameters that require a gradient are trained.
 
         `compute` bfloat16 runs the forward in torch's autocast; trained weights and their gradients stay float32.
-        `ema` keeps a running mean of them; not with stage 3, where no rank holds them whole.
+        `ema` keeps a running mean of them, each rank of what its optimizer moves.
         """
         self._world = world
         self._settings = settings
@@ -197,7 +197,8 @@ class Engine:
             config=_deepspeed_config(settings) | _autocast_config(settings, compute),
         )
         self._engine.eval()
-        self._mean = WeightMean(trained, ema.decay, ema.every_iterations) if ema else None
+        masters = {id(share.master): share.master for share in self._shares()}
+        self._mean = WeightMean(list(masters.values()), ema.decay, ema.every_iterations) if ema else None
 
     @property
     def forward(self) -> Forward:
@@ -230,9 +231,16 @@ class Engine:
         if self._mean is not None:
             self._mean.update(iteration)
 
-    def mean_weights(self) -> AbstractContextManager[None]:
-        """Inside, the weights are their running mean if one is kept."""
-        return nullcontext() if self._mean is None else self._mean.in_place()
+    @contextmanager
+    def mean_weights(self) -> Iterator[None]:
+        """Inside, the weights are their running mean if one is kept. All ranks enter it."""
+        if self._mean is None:
+            yield
+            return
+        with self._mean.in_place():
+            self._spread()
+            yield
+        self._spread()  # not after an error, which other ranks need not have
 
     def whole_weights(self) -> AbstractContextManager[None]:
         """Inside, every rank holds all weights (ZeRO-3 gathers them). All ranks enter it."""
@@ -245,11 +253,9 @@ class Engine:
         held = list(self._shares()) if self._settings.zero_stage > 0 or self._world.rank == 0 else []
         stretches = [stretch for share in held for stretch in self._of(share)]
         header: dict[str, Any] = {"step": max((self._steps(share.master) for share in held), default=0)}
-        if self._mean is not None and self._world.rank == 0:
-            state = self._mean.state()
-            whole = zip(self._names.values(), state.pop("shadow_params"), strict=True)
-            stretches += [Stretch(name, MEAN, 0, values.view(-1)) for name, values in whole]
-            header[MEAN] = state
+        if self._mean is not None:
+            stretches += [self._mean_of(share, self._mean) for share in held]
+            header[MEAN] = self._mean.state()
         write_shard(folder / tag / f"rank-{self._world.rank:05d}.safetensors", stretches, header)
 
     def load(self, folder: Path, tag: str) -> None:
@@ -265,8 +271,10 @@ class Engine:
                 state = self._moments(share.master, step)
                 for key in MOMENTS if step else ():
                     saved.read(Stretch(share.name, key, share.start, share.of(state[key])))
+                if self._mean is not None:
+                    saved.read(self._mean_of(share, self._mean))
             if self._mean is not None:
-                self._load_mean(saved, self._mean)
+                self._mean.load(saved.headers[0][MEAN])
         self._spread()
 
     def _shares(self) -> Iterator[Share]:
@@ -291,11 +299,9 @@ class Engine:
         state["step"] = torch.tensor(float(step))
         return state
 
-    def _load_mean(self, saved: Shards, mean: WeightMean) -> None:
-        state = mean.state()
-        for name, values in zip(self._names.values(), state["shadow_params"], strict=True):
-            saved.read(Stretch(name, MEAN, 0, values.view(-1)))
-        mean.load(state | saved.headers[0][MEAN])
+    @staticmethod
+    def _mean_of(share: Share, mean: WeightMean) -> Stretch:
+        return Stretch(share.name, MEAN, share.start, share.of(mean.of(share.master)))
 
     def _spread(self) -> None:
         """Let the weights that the model computes with be those that the optimizer holds."""

@@ -36,7 +36,7 @@ class Footprint:
     gradients: int
     moments: int
     mean_weights: int
-    """The running mean of what is trained; 0 without training.ema."""
+    """The running mean of what is trained, this rank's share under ZeRO; 0 without training.ema."""
     vae: int
     text_encoders: int
     rollout: int
@@ -58,7 +58,7 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
     frozen = parameters(model.transformer) - (trained if training.model.train.lora is None else 0)
     frozen_bytes = FROZEN_BYTES[training.model.precision]
     held = FLOAT_BYTES * trained + frozen_bytes * frozen
-    share, mean = -(-trained // ranks), 0 if training.ema is None else FLOAT_BYTES * trained
+    share, mean_bytes = -(-trained // ranks), 0 if training.ema is None else FLOAT_BYTES
     prompts = training.prompts.per_iteration // ranks
     latents = prompts * latents_per_group(training)
     elements = model.latent_elements(training.sampling.height, training.sampling.width)
@@ -68,11 +68,11 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
         master_weights=FLOAT_BYTES * share if stage in (1, 2) else 0,
         gradients=FLOAT_BYTES * (share if stage >= 2 else trained),
         moments=FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
-        mean_weights=mean,
+        mean_weights=mean_bytes * (share if stage >= 1 else trained),
         vae=frozen_bytes * model.vae_parameters,
         text_encoders=frozen_bytes * model.text_encoder_parameters,
         rollout=FLOAT_BYTES * latents * elements,
-        checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS + (1 if stage in (1, 2) else 0)) + mean,
+        checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS + (1 if stage in (1, 2) else 0)) + mean_bytes * trained,
     )
 
 
