@@ -32,7 +32,11 @@ from g2rpo_api.stopping import StopSpec, stop_rules
 from g2rpo_api.tracking import TrackingSpec
 
 Schedule = Literal["Constant", "Linear", "Cosine"]
+Offload = Literal["None", "CPU"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+_NOTHING_SPLIT = "None when zeroStage is 0, which does not split the optimizer state"
+_WEIGHTS_WHOLE = "None when zeroStage is below 3, where every rank holds the weights"
+_RAISE = "remove it, or set zeroStage to"
 
 
 class OptimizerSpec(Model):
@@ -69,11 +73,38 @@ class EMASpec(Model):
 
 
 class DeepSpeedSpec(Model):
-    """How DeepSpeed splits the training state over ranks."""
+    """How DeepSpeed splits the training state over ranks. A run may be taken up with other values."""
 
     zero_stage: Annotated[int, Field(ge=0, le=3), WHOLE] = 0
     """ZeRO stage: 0 keeps everything on every rank; 1 splits the optimizer state, 2 also the gradients, 3
     also the weights. Raise it when memory runs out; each stage communicates more."""
+    offload_optimizer: Offload = "None"
+    """`CPU` keeps the optimizer state in ordinary memory and updates the weights there, which takes longer: 12 bytes
+    a trained parameter less on the GPU, over all ranks. Needs a zeroStage of at least 1."""
+    offload_parameters: Offload = "None"
+    """`CPU` keeps the weights in ordinary memory and fetches them as they are needed. Needs zeroStage 3."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.offloadOptimizer) || self.offloadOptimizer == 'None' || "
+            "(has(self.zeroStage) && self.zeroStage >= 1)",
+            f"must be {_NOTHING_SPLIT}; {_RAISE} at least 1",
+            ".offloadOptimizer",
+        ),
+        Rule(
+            "!has(self.offloadParameters) || self.offloadParameters == 'None' || "
+            "(has(self.zeroStage) && self.zeroStage == 3)",
+            f"must be {_WEIGHTS_WHOLE}; {_RAISE} 3",
+            ".offloadParameters",
+        ),
+    )
+
+    def faults(self) -> Iterator[Fault]:
+        """What cannot leave the GPU because no stage splits it."""
+        if self.offload_optimizer != "None" and self.zero_stage < 1:
+            yield Fault(("offloadOptimizer",), self.offload_optimizer, _NOTHING_SPLIT, f"{_RAISE} at least 1")
+        if self.offload_parameters != "None" and self.zero_stage < 3:
+            yield Fault(("offloadParameters",), self.offload_parameters, _WEIGHTS_WHOLE, f"{_RAISE} 3")
 
 
 class CheckpointSpec(Model):

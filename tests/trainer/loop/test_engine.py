@@ -29,9 +29,9 @@ class Weights(nn.Module):
         return (self.w * gradient).sum()
 
 
-def engine_of(world: World, stage: int, ema: EMASpec | None = None) -> tuple[Engine, Weights]:
+def engine_of(world: World, stage: int, ema: EMASpec | None = None, **offload: bool) -> tuple[Engine, Weights]:
     module = Weights()
-    return Engine(module, OptimizerSettings(**SETTINGS, zero_stage=stage), world, ema=ema), module
+    return Engine(module, OptimizerSettings(**SETTINGS, zero_stage=stage, **offload), world, ema=ema), module
 
 
 def step(engine: Engine, gradient: np.ndarray) -> None:
@@ -88,6 +88,36 @@ def test_losses_between_steps_add_up(world: World, stage: int) -> None:
     for gradient in GRADIENTS:
         engine.backward(engine.forward(torch.tensor(gradient, dtype=torch.float32)))
     engine.step()
+    assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
+
+
+OFFLOADED = [
+    (1, {"offload_optimizer": True}),
+    (2, {"offload_optimizer": True}),
+    (3, {"offload_optimizer": True}),
+    (3, {"offload_parameters": True}),
+    (3, {"offload_optimizer": True, "offload_parameters": True}),
+]
+
+
+@pytest.mark.parametrize(("stage", "offload"), OFFLOADED)
+def test_what_is_offloaded_takes_the_same_steps_and_is_saved_alike(
+    world: World, stage: int, offload: dict[str, bool], tmp_path: Path
+) -> None:
+    engine, module = engine_of(world, stage, **offload)
+    formula = ByFormula()
+    for gradient in GRADIENTS:
+        for part in (0.25, 0.75):
+            engine.backward(engine.forward(torch.tensor(part * gradient, dtype=torch.float32)))
+        report = engine.step()
+        assert report.applied
+        assert report.grad_norm == pytest.approx(formula.step(gradient), rel=1e-5)
+        engine.backward(nan_gradient(engine))
+        assert not engine.step().applied
+        assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
+        engine.save(tmp_path, "here")
+        engine, module = engine_of(world, 0) if gradient is GRADIENTS[0] else engine_of(world, stage, **offload)
+        engine.load(tmp_path, "here")
     assert weights(engine, module) == pytest.approx(formula.w, rel=1e-5)
 
 

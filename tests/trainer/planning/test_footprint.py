@@ -91,10 +91,18 @@ def test_the_total_is_the_sum() -> None:
     assert Footprint(**sizes, **rest, checkpoint=1000, trained_parameters=2000).total == 255
 
 
-@pytest.mark.parametrize(("stage", "numbers"), [(0, 3), (1, 4), (2, 4), (3, 3)])
-def test_a_checkpoint_holds_weights_and_moments(stage: int, numbers: int) -> None:
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_checkpoint_holds_weights_and_moments_once(stage: int) -> None:
     parts = footprint(spec(deepspeed={"zeroStage": stage}), 4, model())
-    assert parts.checkpoint == 4 * numbers * BILLION
+    assert parts.checkpoint == 4 * 3 * BILLION
+
+
+@pytest.mark.parametrize(("stage", "less"), [(1, 3), (2, 3), (3, 2)])
+def test_an_offloaded_optimizer_leaves_the_gpu(stage: int, less: int) -> None:
+    offload = {"zeroStage": stage, "offloadOptimizer": "CPU"}
+    here, there = (footprint(spec(deepspeed=stages), 4, model()) for stages in ({"zeroStage": stage}, offload))
+    assert here.total - there.total == 4 * less * BILLION // 4
+    assert here.checkpoint == there.checkpoint
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

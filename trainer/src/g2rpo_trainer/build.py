@@ -175,6 +175,8 @@ def _optimizer_settings(training: TrainingSpec) -> OptimizerSettings:
         weight_decay=spec.weight_decay,
         gradient_clip=spec.gradient_clip,
         zero_stage=training.deepspeed.zero_stage,
+        offload_optimizer=training.deepspeed.offload_optimizer == "CPU",
+        offload_parameters=training.deepspeed.offload_parameters == "CPU",
     )
 
 

@@ -123,6 +123,10 @@ class OptimizerSettings:
     gradient_clip: float
     """Largest norm of the gradient over all weights."""
     zero_stage: int
+    offload_optimizer: bool = False
+    """Its state is in ordinary memory, and moves there; stages 1 to 3."""
+    offload_parameters: bool = False
+    """The weights' shares are in ordinary memory; stage 3."""
 
 
 @dataclass(frozen=True)
@@ -319,12 +323,18 @@ class Engine:
 
 def _deepspeed_config(settings: OptimizerSettings) -> dict[str, Any]:
     """One micro-batch a rank; the loop, not a counter, says when a step is due."""
+    zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": False}
+    on_cpu = {"device": "cpu", "pin_memory": get_accelerator().device_name() != "cpu"}
+    if settings.offload_optimizer:
+        zero["offload_optimizer"] = on_cpu
+    if settings.offload_parameters:
+        zero["offload_param"] = on_cpu
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": settings.gradient_clip if settings.zero_stage > 0 else 0.0,
-        "zero_optimization": {"stage": settings.zero_stage, "overlap_comm": False},
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,

@@ -53,7 +53,7 @@ class Footprint:
 
 def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprint:
     """Estimate for a job on `ranks` ranks with this model."""
-    stage = training.deepspeed.zero_stage
+    stage, offloaded = training.deepspeed.zero_stage, training.deepspeed.offload_optimizer == "CPU"
     trained = trained_parameters(training, model)
     frozen = parameters(model.transformer) - (trained if training.model.train.lora is None else 0)
     frozen_bytes = FROZEN_BYTES[training.model.precision]
@@ -65,14 +65,14 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
     return Footprint(
         trained_parameters=trained,
         transformer=-(-held // ranks) if stage == 3 else held,
-        master_weights=FLOAT_BYTES * share if stage in (1, 2) else 0,
+        master_weights=FLOAT_BYTES * share if stage in (1, 2) and not offloaded else 0,
         gradients=FLOAT_BYTES * (share if stage >= 2 else trained),
-        moments=FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
-        mean_weights=mean_bytes * (share if stage >= 1 else trained),
+        moments=0 if offloaded else FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
+        mean_weights=0 if offloaded else mean_bytes * (share if stage >= 1 else trained),
         vae=frozen_bytes * model.vae_parameters,
         text_encoders=frozen_bytes * model.text_encoder_parameters,
         rollout=FLOAT_BYTES * latents * elements,
-        checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS + (1 if stage in (1, 2) else 0)) + mean_bytes * trained,
+        checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS) + mean_bytes * trained,
     )
 
 
