@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from g2rpo_api.algorithm import AlgorithmSpec, FlowGRPOSettings, G2RPOSettings, NoiseSpec, WindowSpec
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob, JobSpec, Metadata, WorkersSpec
-from g2rpo_api.model import LoRASettings, ModelSpec, SamplingSpec, TrainSpec
+from g2rpo_api.model import Attention, LoRASettings, ModelSpec, SamplingSpec, TrainSpec
 from g2rpo_api.parse import dump_job, load_job, parse_job, parse_reward
 from g2rpo_api.prompts import EvaluationSpec, PromptsSpec
 from g2rpo_api.reward_settings import CLIPScoreSettings, DdddOCRSettings, HPSv2Settings, PaddleOCRSettings
@@ -154,6 +154,9 @@ def models(train: TrainSpec) -> st.SearchStrategy[ModelSpec]:
         precision=st.sampled_from(["Float32", "BFloat16"]),
         gradient_checkpointing=st.booleans(),
         max_sequence_length=st.integers(1, 512),
+        compile=st.booleans(),
+        attention=st.sampled_from(get_args(Attention)),
+        text_cache=st.none() | texts,
         train=st.just(train),
     )
 
@@ -170,10 +173,12 @@ def jobs(draw: st.DrawFn) -> G2RPOJob:
         prompts=PromptsSpec(path=draw(prompt_files), per_iteration=workers.ranks * draw(st.integers(1, 9))),
         sampling=SamplingSpec(
             steps=steps,
+            shift_rule=draw(st.sampled_from(["Fixed", "Model"])),
             shift=draw(above_zero),
             height=draw(st.integers(8, 4096)),
             width=draw(st.integers(8, 4096)),
             guidance_scale=draw(st.floats(1, 20)),
+            vae_tiling_above_pixels=draw(positive),
             truncate_timestep=draw(st.booleans()),
         ),
         algorithm=draw(algorithms(steps, train)),
