@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from g2rpo_api.contract import ENV_TERMINATION_LOG
 from g2rpo_api.parse import parse_job
+from g2rpo_api.progress import TerminationReport
+from g2rpo_trainer.__main__ import main
 from g2rpo_trainer.build import build
 from g2rpo_trainer.engine import Engine, OptimizerSettings, World
 from g2rpo_trainer.environment import LOOPBACK, RankEnvironment, free_port
+from g2rpo_trainer.launch import LAUNCHED
+from g2rpo_trainer.logs import hide_progress_bars
 from g2rpo_trainer.loop import train
 from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Prompt
@@ -57,6 +67,39 @@ def on_ranks(size: int, task: Callable[..., Any], *arguments: Any) -> list[Any]:
     failures = [text for fine, text in answers if not fine]
     assert not failures, "\n".join(failures)
     return [answer for _, answer in answers]
+
+
+@contextmanager
+def commands(size: int, job: Path, runs: Path) -> Iterator[list[Any]]:
+    """`g2rpo-train` as so many ranks, without a launcher: processes that end with its exit codes."""
+    places = [RankEnvironment(rank, size, rank, LOOPBACK, port) for port in [free_port()] for rank in range(size)]
+    ranks = [FORKS.Process(target=_be_command, args=(place, job, runs)) for place in places]
+    for process in ranks:
+        process.start()
+    try:
+        yield ranks
+    finally:
+        for process in ranks:
+            process.kill()
+            process.join()
+
+
+def exit_codes(ranks: Sequence[Any], seconds: float = PATIENCE_SECONDS) -> list[int | None]:
+    """How each ended; None where it still runs after so many seconds."""
+    until = time.monotonic() + seconds
+    for process in ranks:
+        process.join(max(0.0, until - time.monotonic()))
+    return [process.exitcode for process in ranks]
+
+
+def word_of(runs: Path, rank: int) -> TerminationReport:
+    """The last word of a rank."""
+    return TerminationReport.model_validate_json((runs / f"{rank}.word").read_bytes())
+
+
+def _be_command(place: RankEnvironment, job: Path, runs: Path) -> None:
+    os.environ.update(place.variables() | {LAUNCHED: "1", ENV_TERMINATION_LOG: str(runs / f"{place.rank}.word")})
+    sys.exit(main([str(job), "--runs", str(runs), "--port", "0"]))
 
 
 def _be_rank(place: RankEnvironment, there: Connection, task: Callable[..., Any], arguments: Sequence[Any]) -> None:
@@ -110,13 +153,45 @@ def steps(world: World, stage: int, numbers: Sequence[float], loaded: Path | Non
 
 
 class Brightness:
-    """Mean of all pixels of a picture, from which wrong pictures can be told."""
+    """Mean of all pixels of a picture; on one rank it may misbehave from some call on."""
 
-    def __init__(self, **_: Any) -> None:
-        pass
+    def __init__(self, rank: int = -1, deed: str = "", calls: int = 1, marker: str = "/", **_: Any) -> None:
+        """On `rank`, after so many calls, do the `deed` if the marker is there: raise, hang or die."""
+        self._deed = deed if int(os.environ["RANK"]) == rank and Path(marker).exists() else ""
+        self._calls = calls
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        self._calls -= 1
+        if self._calls < 0 and self._deed == "raise":
+            raise ValueError("the network is down")
+        if self._calls < 0 and self._deed == "hang":
+            signal.pause()
+        if self._calls < 0 and self._deed == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         return images.mean(dim=(1, 2, 3))
+
+
+COLLECTIVES = ("all_reduce", "all_gather_into_tensor", "all_gather_object", "barrier", "broadcast", "reduce")
+
+
+def counted(world: World, documents: Iterable[Mapping[str, Any]], folder: Path) -> list[Counter[str]]:
+    """How often this rank called each collective, in each job."""
+    counts: list[Counter[str]] = []
+    plain = {name: getattr(distributed, name) for name in COLLECTIVES}
+
+    def counting(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            counts[-1][name] += 1
+            return plain[name](*arguments, **named)
+
+        return call
+
+    for name in COLLECTIVES:
+        setattr(distributed, name, counting(name))
+    for document in documents:
+        counts.append(Counter())
+        _run(world, document, folder)
+    return counts
 
 
 def runs(world: World, documents: Iterable[Mapping[str, Any]], folder: Path) -> list[Weights]:
@@ -125,6 +200,7 @@ def runs(world: World, documents: Iterable[Mapping[str, Any]], folder: Path) -> 
 
 
 def _run(world: World, document: Mapping[str, Any], runs: Path) -> Weights:
+    hide_progress_bars()
     job = parse_job(document)
     folder = RunFolder(runs / job.metadata.name)
     publisher: Publisher | Silent = Silent()
