@@ -22,7 +22,7 @@ from g2rpo_api.contract import ExitCode
 
 ITERATIONS = 10
 CHECKPOINT_EVERY = 5
-DIFFERS_BY_NATURE = {"time", "seconds", "step_seconds", "attempt"}
+DIFFERS_BY_NATURE = {"time", "seconds", "step_seconds", "spent", "attempt"}
 
 
 def computed(diary: list[dict[str, Any]]) -> list[dict[str, Any]]:
