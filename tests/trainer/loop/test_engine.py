@@ -210,6 +210,23 @@ def test_a_mean_is_kept_beside_the_weights_and_saved_with_them(world: World, sta
     assert np.array_equal(mean_of(again, copy), mean_of(engine, module))
 
 
+@pytest.mark.parametrize(("stage", "other"), [(0, 3), (3, 0), (2, 3), (3, 1)])
+def test_a_mean_is_taken_up_at_another_stage(world: World, stage: int, other: int, tmp_path: Path) -> None:
+    spec = EMASpec(decay=0.5)
+    first, module = engine_of(world, stage, spec)
+    for iteration, gradient in enumerate(GRADIENTS, start=1):
+        step(first, gradient)
+        first.update_mean(iteration)
+    first.save(tmp_path, "here")
+    second, copy = engine_of(world, other, spec)
+    second.load(tmp_path, "here")
+    with first.mean_weights(), second.mean_weights():
+        mean, taken_up = weights(first, module), weights(second, copy)
+    assert np.array_equal(mean, taken_up)
+    assert not np.array_equal(mean, weights(first, module))
+    assert np.array_equal(weights(first, module), weights(second, copy))
+
+
 def test_without_a_mean_the_weights_are_themselves(world: World) -> None:
     engine, module = engine_of(world, 0)
     step(engine, GRADIENTS[0])
