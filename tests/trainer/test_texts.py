@@ -185,6 +185,24 @@ def test_another_file_of_an_encoder_or_tokenizer_changes_the_name_and_one_of_the
         before = changed
 
 
+def test_a_file_of_the_hubs_cache_is_told_by_the_name_of_its_blob(model_folder: Path) -> None:
+    """The hub names blobs by their hash, and puts links to them into snapshots."""
+    weights = model_folder / "text_encoder_3" / "model.safetensors"
+    blobs = model_folder.parent / "blobs"
+    blobs.mkdir()
+
+    def link(blob: str) -> str:
+        shutil.copy(weights, blobs / blob)
+        weights.unlink()
+        weights.symlink_to(blobs / blob)
+        return identity(training(model_folder))
+
+    first = link("aaaa")
+    (blobs / "aaaa").touch()
+    assert identity(training(model_folder)) == first
+    assert link("bbbb") != first
+
+
 def test_rows_are_those_of_the_stock_pipeline(model_folder: Path, tmp_path: Path) -> None:
     from diffusers import StableDiffusion3Pipeline
 
