@@ -1,6 +1,6 @@
 """Is the memory estimate right? Small FLUX.1 and SD3 models, measured allocation by allocation.
 
-    python benchmarks/memory.py [--json FILE] [--quick]
+    python benchmarks/memory.py [--json FILE] [--quick] [--family SD3] [--size medium]
 
 For each model, way of training, precision and checkpointing a job is built and makes two optimizer steps in this
 process, while torch's profiler notes every allocation of its CPU allocator. What is measured: what stays after the
@@ -62,9 +62,10 @@ VAE: dict[str, Any] = {
 }
 SIZES = {"small": (4, 2), "medium": (6, 4), "large": (10, 5)}
 """Attention heads and blocks."""
+FAMILIES = ("Flux1", "SD3")
 WAYS = tuple(product(("LoRA", "Full"), ("Float32", "BFloat16"), (False, True)))
 """What is trained, in what precision, with checkpointing or without."""
-WIDEST = (("LoRA", "BFloat16", True), ("Full", "Float32", False))
+WIDEST = (("LoRA", "BFloat16", True), ("Full", "Float32", False), ("Full", "BFloat16", True))
 """The ways that differ most, for the larger sizes."""
 MEBI = 2**20
 
@@ -76,14 +77,14 @@ class Brightness:
         return images.mean(dim=(1, 2, 3))
 
 
-def text_parts(clips: int) -> dict[str, Any]:
+def text_parts(clips: int, clip_width: int = CLIP_WIDTH, t5_width: int = T5_WIDTH) -> dict[str, Any]:
     """CLIPs and a T5 with their tokenizers, as small as they get."""
     clip, t5 = clip_tokenizer(), t5_tokenizer()
     ids = {"bos_token_id": clip.bos_token_id, "eos_token_id": clip.eos_token_id, "pad_token_id": clip.pad_token_id}
-    widths = {"hidden_size": CLIP_WIDTH, "intermediate_size": CLIP_WIDTH, "num_hidden_layers": 1}
-    config = CLIPTextConfig(vocab_size=len(clip), num_attention_heads=2, projection_dim=CLIP_WIDTH, **widths, **ids)
+    widths = {"hidden_size": clip_width, "intermediate_size": clip_width, "num_hidden_layers": 1}
+    config = CLIPTextConfig(vocab_size=len(clip), num_attention_heads=2, projection_dim=clip_width, **widths, **ids)
     kind = CLIPTextModel if clips == 1 else CLIPTextModelWithProjection
-    long = T5Config(vocab_size=len(t5), d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2, use_cache=False)
+    long = T5Config(vocab_size=len(t5), d_model=t5_width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, use_cache=False)
     names = ["", "_2"][:clips]
     parts: dict[str, Any] = {f"text_encoder{name}": kind(config) for name in names}
     parts |= {f"tokenizer{name}": clip_tokenizer() for name in names}
@@ -193,21 +194,25 @@ def optimizer_step(run: Any, losses: Iterator[Any]) -> None:
 
 
 def expected(planned: MemoryEstimate) -> dict[str, int]:
-    """The estimate in the parts that are measured; what a rollout keeps is not there yet."""
+    """The estimate in the parts that are measured: an update with its step; what a rollout keeps is not there yet."""
     resident = sum(size for name, size in planned.resident.items() if name != "latents")
-    return {**planned.phases, "resident": resident}
+    phases = dict(planned.phases)
+    step = phases.pop("optimizer step")
+    return {**phases, "update": max(phases["update"], step), "resident": resident}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="the small models only")
+    parser.add_argument("--size", choices=SIZES, action="append", help="only this one")
+    parser.add_argument("--family", choices=FAMILIES, action="append", help="only this one")
     given = parser.parse_args()
     registry.REWARDS["JPEG"] = lambda *_: Brightness()
-    sizes = list(SIZES)[:1] if given.quick else list(SIZES)
+    sizes = ["small"] if given.quick else given.size or list(SIZES)
     rows: list[dict[str, Any]] = []
     print(f"{'':44}" + "".join(f"{name:>22}" for name in ("resident", "rollout", "decoding", "update", "total")))
-    for family, size in product(("Flux1", "SD3"), sizes):
+    for family, size in product(given.family or FAMILIES, sizes):
         with tempfile.TemporaryDirectory() as folder:
             pipeline(family, size).save_pretrained(folder)
             ways = WAYS if size == "small" else WIDEST
