@@ -41,6 +41,7 @@ cluster: dev-venv  ## a real Kubernetes control plane with fake GPU nodes, to pl
 	@PYTHONPATH=tests/cluster exec .venv/bin/python -m testcluster up $(ARGS)
 
 operator: dev-venv  ## the operator on this machine, for the cluster that kubectl talks to, until Ctrl-C
+	@kubectl version >/dev/null 2>&1 || { echo "kubectl reaches no cluster: copy the export lines that make cluster prints"; exit 1; }
 	@kubectl apply --filename manifests/crd.yaml
 	@G2RPO_OPERATOR_LEADER_ELECTION=false G2RPO_OPERATOR_LOG_FORMAT=text $(ARGS) exec .venv/bin/python -m g2rpo_operator
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from g2rpo_api.job import G2RPOJob
-from g2rpo_api.progress import RewardReport, StoppedReport
+from g2rpo_api.progress import CheckpointReport, RewardReport, StoppedReport
 from g2rpo_api.status import Condition, JobStatus
 from g2rpo_operator.decide import decide
 from g2rpo_operator.reconcile import same_news, urgent
@@ -214,12 +214,31 @@ def test_a_limit_that_begins_with_a_look_is_timed_by_the_same_look() -> None:
 
 def test_old_attempts_go_while_the_new_one_runs() -> None:
     kept = [child(number, failed=True) for number in (1, 2, 3)]
-    now = attempt_of(pod(0, 4), pod(1, 4), number=4, older_jobs=tuple(kept))
+    ended = tuple(ended_pod(1, attempt=number) for number in (1, 2, 3))
+    now = attempt_of(pod(0, 4), pod(1, 4), number=4, older_jobs=tuple(kept), older_pods=ended)
     decision = decide(view(status=running_status(attempt=4), attempt=now))
     assert decision.delete == (Target("Job", kept[0].name, kept[0].uid),)
 
 
 # Suspension
+
+
+LASTING = {"runs": {"persistentVolumeClaim": {"claimName": "runs"}}}
+
+
+@pytest.mark.parametrize(
+    ("storage", "said_of"),
+    [({}, "begins again at iteration 0"), (LASTING, "goes on from the newest checkpoint, of iteration 20")],
+)
+def test_where_training_goes_on_is_told_before_and_after(storage: dict[str, object], said_of: str) -> None:
+    told = decide(view(progress=report(20, checkpoint=CheckpointReport(iteration=20, time=0.0)))).status.progress
+    nothing = attempt_of(number=2, job=None, config_map=None)
+    waits = status(condition("Suspended", "False", "SuspendRequested"), attempt=2, progress=told)
+    rests = decide(view(job(suspend=True, storage=storage), status=waits, attempt=nothing))
+    assert said_of in message(rests, "Suspended")
+    again = decide(view(job(storage=storage), status=rests.status, attempt=nothing))
+    assert said(again, "Running") == ("False", "Resumed")
+    assert said_of in message(again)
 
 
 def test_suspending_gives_the_attempt_up_and_stops_its_pods() -> None:

@@ -22,7 +22,8 @@ def map_target(attempt: int) -> Target:
 
 
 def history(*jobs: ChildJob, keep: int = 2, maps: tuple[Part, ...] = (), pods: tuple[Pod, ...] = ()) -> View:
-    """A job in its ninth attempt, with what is left of earlier ones."""
+    """A job in its ninth attempt, with what is left of earlier ones; those that failed have a pod that tells why."""
+    pods += tuple(ended_pod(1, attempt=old.attempt) for old in jobs if old.failed or old.failing)
     now = attempt_of(pod(0, 9), number=9, older_jobs=jobs, older_config_maps=maps, older_pods=pods)
     return view(job(policy={"keepFailedAttempts": keep}), attempt=now)
 
@@ -49,6 +50,17 @@ def test_the_newest_failed_attempts_are_kept(keep: int, gone: set[int]) -> None:
     maps = tuple(config_map(number) for number in (5, 6, 7, 8))
     expected = {job_target(number) for number in gone} | {map_target(number) for number in gone}
     assert set(cleanup.older(history(*jobs, keep=keep, maps=maps))) == expected
+
+
+def test_an_attempt_without_a_pod_to_look_at_takes_no_place() -> None:
+    lost = attempt_of(
+        pod(0, 9),
+        number=9,
+        older_jobs=(child(6, failed=True), child(8, failed=True)),
+        older_pods=(ended_pod(1, attempt=6),),
+    )
+    seen = view(job(policy={"keepFailedAttempts": 1}), attempt=lost)
+    assert cleanup.older(seen) == (job_target(8),)
 
 
 def test_attempts_that_did_not_fail_are_not_worth_keeping() -> None:

@@ -217,3 +217,16 @@ def test_no_text_is_too_long_for_the_status() -> None:
     assert len(failure.message) <= 1024
     assert len(failure.last_lines) <= 4096
     assert len(disrupted.message) <= 1024
+
+
+def test_a_signal_from_outside_is_not_put_down_to_what_was_logged_last() -> None:
+    failure = classify(attempt_of(ended_pod(137, last_word="33/100 · reward 0.622")), at(200)).failure
+    assert failure.message.endswith("killed by signal 9")
+    assert failure.last_lines == "33/100 · reward 0.622"
+
+
+def test_what_a_trainer_says_of_a_spec_is_told_with_its_key() -> None:
+    text = "job.json: 1 problem\n\nspec.training.seed\n  found    8\n  hint     set it back"
+    word = json.dumps({"exitCode": 2, "rank": 0, "message": text, "progress": None})
+    failure = classify(attempt_of(ended_pod(2, last_word=word)), at(200)).failure
+    assert failure.message.endswith("exit code 2: job.json: 1 problem spec.training.seed found 8 hint set it back")

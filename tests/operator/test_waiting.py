@@ -112,6 +112,14 @@ def test_no_room_is_told_before_an_image_and_an_image_before_a_secret() -> None:
     assert said_of(starting(secret))[1] == Reason.CONFIG_MISSING
 
 
+def test_a_claim_that_is_not_there_is_no_lack_of_nodes() -> None:
+    words = '0/1 nodes are available: persistentvolumeclaim "runs" not found. not found'
+    found = waiting(starting(pending_pod(unschedulable=words), pending_pod(1)))
+    assert found.reason == Reason.CONFIG_MISSING
+    assert 'persistentvolumeclaim "runs" not found' in found.message
+    assert "create the Secret, ConfigMap or volume" in found.message
+
+
 def test_ranks_that_have_finished_nothing_yet_are_starting() -> None:
     assert said_of(view(status=running_status())) == (True, Reason.RANKS_STARTING)
     assert said_of(telling(report(0, phase="Starting"))) == (True, Reason.RANKS_STARTING)

@@ -81,7 +81,7 @@ def stand_still(view: View) -> Decision:
         status = with_condition(status, "Running", False, Reason.SUSPEND_REQUESTED, text, view.now)
         status = next_attempt(status, view.now) if begun else status
         return Decision(status, delete=cleanup.still_running(view), look_again_seconds=cleanup.patience(view))
-    text = "spec.suspend is true and no pod is left; set it to false to go on"
+    text = f"spec.suspend is true and no pod is left; set it to false, and training {_goes_on(view)}"
     status = with_condition(view.status, "Suspended", True, Reason.SUSPENDED, text, view.now)
     return Decision(with_condition(status, "Running", False, Reason.SUSPENDED, text, view.now))
 
@@ -106,7 +106,15 @@ def resume(view: View) -> Decision:
     )  # fmt: skip
     if status.attempt == 0:
         return begin(replace(view, status=status))
-    return Decision(pending(status, view, Reason.RESUMED, "goes on from the last checkpoint"))
+    return Decision(pending(status, view, Reason.RESUMED, f"training {_goes_on(view)}"))
+
+
+def _goes_on(view: View) -> str:
+    """Where the next attempt begins."""
+    if not view.job.spec.storage.runs.lasting:
+        return "begins again at iteration 0: spec.storage.runs names no volume that lasts, so no checkpoint was kept"
+    told = view.status.progress.checkpoint if view.status.progress else None
+    return "goes on from the newest checkpoint" + (f", of iteration {told.iteration}" if told else "")
 
 
 def end_older_attempts(view: View) -> Decision:

@@ -23,7 +23,8 @@ def still_running(view: View) -> tuple[Target, ...]:
 def older(view: View) -> tuple[Target, ...]:
     """What is left of older attempts, but for the newest failed ones, which are kept for inspection."""
     jobs = sorted(view.attempt.older_jobs, key=lambda job: job.attempt, reverse=True)
-    failed = [job for job in jobs if job.failed or job.failing]
+    telling = {pod.attempt for pod in view.attempt.older_pods}
+    failed = [job for job in jobs if (job.failed or job.failing) and job.attempt in telling]
     kept = {job.attempt for job in failed[: view.job.spec.policy.keep_failed_attempts]}
     present = {job.attempt for job in jobs}
     go = [_job(job) for job in jobs if job.attempt not in kept and not job.deleting]

@@ -40,6 +40,9 @@ KINDS: dict[Cause, Kind] = {
 }
 """Everything else is a fault."""
 LONGEST_LAST_LINES = 2048
+LONGEST_WORDS = 600
+SIGNALS = 128
+"""Exit codes above it are those of a process that a signal ended."""
 LAST = "9"
 """Sorts after every time."""
 
@@ -115,7 +118,8 @@ def verdict(cause: Cause, message: str, now: datetime, attempt: int, pod: Pod | 
 
 def _without_pods(attempt: Attempt, now: datetime) -> Verdict:
     message = attempt.job.message if attempt.job else ""
-    text = f"no failed pod is left to tell why: {message}" if message else "no failed pod is left to tell why"
+    text = "the attempt's pods were deleted, or lost with their node, before they could tell how they ended"
+    text = f"{text} (the Job says: {message})" if message else text
     return verdict(Cause.PODS_LOST, text, now, attempt.number)
 
 
@@ -145,5 +149,16 @@ def _message(pod: Pod, attempt: Attempt) -> str:
         return f"{ended} ended without an exit code: {pod.message or pod.waiting_message or 'unknown'}"
     by_signal = f", killed by signal {pod.exit_code - 128}" if pod.exit_code > 128 else ""
     memory = ", out of memory" if pod.terminated_reason == "OOMKilled" else ""
-    last = last_lines(pod).splitlines()
-    return f"{ended} ended with exit code {pod.exit_code}{by_signal}{memory}{f': {last[-1]}' if last else ''}"
+    return f"{ended} ended with exit code {pod.exit_code}{by_signal}{memory}{_why(pod)}"
+
+
+def _why(pod: Pod) -> str:
+    """The trainer's own words in a line, or the last line of its log, which tells nothing of a signal from outside."""
+    report = last_word(pod)
+    if report is not None:
+        words = " ".join(report.message.split())
+    elif pod.exit_code is not None and pod.exit_code < SIGNALS:
+        words = "".join(last_lines(pod).splitlines()[-1:])
+    else:
+        words = ""
+    return f": {words[:LONGEST_WORDS]}" if words else ""

@@ -14,6 +14,8 @@ from g2rpo_operator.world import Pod, View, moment
 IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 PATIENCE_SECONDS = 60.0
+NO_CLAIM = "persistentvolumeclaim"
+"""What the scheduler names when a pod waits for a volume and not for a node."""
 REMEDY = {
     Reason.IMAGE_PULL_FAILED: "mend spec.image or workers.imagePullSecrets",
     Reason.CONFIG_MISSING: "create the Secret, ConfigMap or volume; the pods then go on",
@@ -37,6 +39,9 @@ def waiting(view: View) -> Waiting:
     if view.status.running_time is not None or all_run(view):
         return _running(view)
     unschedulable = next((pod for pod in attempt.pods if pod.unschedulable), None)
+    if unschedulable is not None and NO_CLAIM in unschedulable.unschedulable:
+        words = f"{unschedulable.name}: {unschedulable.unschedulable}; {REMEDY[Reason.CONFIG_MISSING]}"
+        return Waiting(False, Reason.CONFIG_MISSING, words)
     if unschedulable is not None:
         return Waiting(False, Reason.UNSCHEDULABLE, f"{unschedulable.name}: {unschedulable.unschedulable}")
     for reason, waits in ((Reason.IMAGE_PULL_FAILED, IMAGE_WAITS), (Reason.CONFIG_MISSING, CONFIG_WAITS)):
@@ -48,19 +53,26 @@ def waiting(view: View) -> Waiting:
     return Waiting(False, Reason.CONTAINERS_STARTING, f"waiting for {nodes} {'pod' if nodes == 1 else 'pods'} to run")
 
 
+def _told(view: View, name: str) -> str:
+    """A name as kubectl needs it."""
+    namespace = view.job.metadata.namespace
+    return f"{name} -n {namespace}" if namespace else name
+
+
 def _who_suspends(view: View) -> str:
     if contract.LABEL_QUEUE in view.job.metadata.labels:
         return "Kueue has not admitted the job: kubectl describe workload says why"
     name = view.attempt.job.name if view.attempt.job else ""
     return (
         f"somebody suspended the Job {name}, which is not how to pause training (that is spec.suspend of the "
-        f'{contract.KIND}): kubectl patch job {name} --type=merge -p \'{{"spec":{{"suspend":false}}}}\' lets it go on'
+        f"{contract.KIND}): kubectl patch job {_told(view, name)} --type=merge "
+        '-p \'{"spec":{"suspend":false}}\' lets it go on'
     )
 
 
 def _refusal(view: View) -> str:
     job, there = view.attempt.job, len(view.attempt.pods)
-    name = job.name if job else ""
+    name = _told(view, job.name) if job else ""
     return (
         f"{there} of {view.job.spec.workers.nodes} pods exist: a quota or an admission rule may refuse the others; "
         f"kubectl describe job {name} says why"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from pathlib import Path
 
 from testcluster import binaries
 from testcluster.cluster import Cluster
@@ -42,7 +43,7 @@ def up(nodes: int, gpus: int) -> None:
             cluster.add_process_node()
             cluster.add_storage(VOLUMES)
             print(f"export KUBECONFIG={cluster.kubeconfig}")
-            print(f'export PATH="{cluster.programs["kubectl"].parent}:$PATH"', flush=True)
+            print(f'export PATH="{cluster.programs["kubectl"].parent}:{Path(sys.executable).parent}:$PATH"', flush=True)
             print(f"{nodes} fake nodes with {gpus} GPUs each, one node of processes; Ctrl-C ends it", file=sys.stderr)
             signal.pause()
     except KeyboardInterrupt:

@@ -102,7 +102,7 @@ def test_another_training_is_refused_with_every_key(tmp_path: Path) -> None:
     for key in ("spec.training.iterations", "spec.training.seed", "spec.storage.runs"):
         assert key in text
     assert "100, as in the job portrait that exists in the namespace team" in " ".join(text.split())
-    assert "kubectl delete g2rpojobs portrait" in " ".join(text.split())
+    assert "refuse to mix two trainings" in " ".join(text.split())
 
 
 def test_the_same_training_written_differently_is_the_same(tmp_path: Path) -> None:

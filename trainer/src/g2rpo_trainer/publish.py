@@ -114,6 +114,8 @@ class Publisher:
         self._console.resume(self._records)
         time = saved_at(self.folder.checkpoints, iteration) if iteration else 0.0
         self._telemetry.resume(self._records, CheckpointReport(iteration=iteration, time=time) if iteration else None)
+        if iteration:
+            print(f"going on after iteration {iteration}, from its checkpoint in {self.folder.checkpoints}", flush=True)
         logger.info("attempt %d on %d ranks goes on after iteration %d", self.attempt, self.world_size, iteration)
 
     @contextmanager

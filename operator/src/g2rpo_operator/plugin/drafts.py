@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from g2rpo_api import contract
 from g2rpo_api.errors import SpecError, SpecProblem, show
 from g2rpo_api.job import G2RPOJob, JobSpec
 from g2rpo_api.parse import load_job, parse_job
@@ -94,8 +93,8 @@ def refuse_another(draft: Draft, existing: Seen) -> None:
             key=key,
             found=show(now),
             allowed=f"{show(was)}, as in the job {existing.name} that exists in the namespace {existing.namespace}",
-            hint="it cannot be changed: give the job another metadata.name, or delete the other one first "
-            f"(kubectl delete {contract.PLURAL} {existing.name})",
+            hint="it cannot be changed: give the job another metadata.name; under this one a new job would find the "
+            "run folder of the old one on the volume, and refuse to mix two trainings",
         )
         for key, was, now in found
     ]
