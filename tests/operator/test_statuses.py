@@ -248,4 +248,8 @@ def test_a_trainer_whose_clock_is_out_of_its_mind_is_not_believed(moment: float)
 def test_four_digits_are_within_half_of_a_ten_thousandth(value: float) -> None:
     rounded = statuses.four(value)
     assert rounded is not None
-    assert math.isclose(rounded, value, rel_tol=5.01e-4, abs_tol=1e-320)
+    assert math.isclose(rounded, value, rel_tol=5.01e-4, abs_tol=5e-13)
+
+
+def test_what_rounding_leaves_of_a_difference_is_nothing() -> None:
+    assert statuses.four(0.1 + 0.2 - 0.3) == 0.0

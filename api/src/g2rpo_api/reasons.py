@@ -20,8 +20,8 @@ class Reason(StrEnum):
     """The Job's pods were not created within a minute: most often a quota or an admission rule refuses them.
     kubectl describe job NAME-aN says why; they are created as soon as it lets them."""
     UNSCHEDULABLE = "Unschedulable"
-    """The scheduler finds no node for a pod; the message says why. Free GPUs, or mend resources, nodeSelector
-    or tolerations."""
+    """The scheduler finds no node for a pod; the message says what is short or does not fit. Free it, or mend
+    workers.resources, nodeSelector or tolerations."""
     IMAGE_PULL_FAILED = "ImagePullFailed"
     """A node cannot pull the image. Mend spec.image or workers.imagePullSecrets; it is tried until
     policy.startTimeoutSeconds are over."""

@@ -33,6 +33,8 @@ WAITING: dict[str, Phase] = {
 }
 """Phase of a job whose ranks do not run, by the reason; every other reason is one to restart."""
 LONGEST_MESSAGE = 1024
+NOISE_DIGITS = 12
+"""Decimal places after which a score has no digits of its own."""
 
 
 def phase_of(status: JobStatus) -> Phase:
@@ -157,5 +159,5 @@ def _rounded(reward: RewardReport) -> RewardReport:
 
 
 def four(value: float | None) -> float | None:
-    """Four significant digits."""
-    return None if value is None else float(f"{value:.4g}")
+    """Four significant digits; what rounding leaves of a difference is 0."""
+    return None if value is None else float(f"{round(value, NOISE_DIGITS):.4g}")

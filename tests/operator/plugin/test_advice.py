@@ -26,8 +26,8 @@ def test_every_cause_has_a_text(cause: Cause) -> None:
 
 def test_texts_are_those_of_their_own_word() -> None:
     assert of_reason("Unschedulable") == (
-        "The scheduler finds no node for a pod; the message says why. Free GPUs, or mend resources, nodeSelector or "
-        "tolerations."
+        "The scheduler finds no node for a pod; the message says what is short or does not fit. Free it, or mend "
+        "workers.resources, nodeSelector or tolerations."
     )
     assert of_cause("OutOfMemory").startswith("The kernel killed a rank for memory.")
     assert of_reason("Disrupted") != of_cause("Disrupted")

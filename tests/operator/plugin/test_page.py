@@ -42,7 +42,7 @@ def test_reason_message_and_advice_stand_below() -> None:
     )
     text = read_page(status(waiting, phase="Pending"))
     assert "  Unschedulable: 0/4 nodes are available: 4 Insufficient nvidia.com/gpu." in text
-    assert "  → The scheduler finds no node for a pod; the message says why. Free GPUs," in text
+    assert "  → The scheduler finds no node for a pod; the message says what is short or does not" in text
 
 
 def test_a_finished_job_is_told_by_its_end_not_by_running() -> None:
