@@ -116,7 +116,12 @@ def test_memory_is_judged_within_what_the_estimate_may_be_off(gibi: float, level
 
 @pytest.mark.parametrize(
     ("phase", "knob"),
-    [("rollout", "sampling.maxBatch"), ("decoding", "sampling.maxDecodeBatch"), ("update", "gradientCheckpointing")],
+    [
+        ("rollout", "sampling.maxBatch"),
+        ("decoding", "sampling.maxDecodeBatch"),
+        ("update", "gradientCheckpointing"),
+        ("optimizer step", "zeroStage"),
+    ],
 )
 def test_the_remedy_is_for_the_worst_phase(phase: str, knob: str, patient: Patient) -> None:
     (one,) = checks.memory(replace(patient, estimate=needs(100, phase)))

@@ -30,6 +30,7 @@ REMEDIES: Mapping[str, str] = {
     "decoding": "lower sampling.maxDecodeBatch, or sampling.vaeTilingAbovePixels below the picture's pixels",
     "update": "set model.gradientCheckpointing: true, lower optimizer.maxBatch, or train LoRA; for full training "
     "raise deepspeed.zeroStage",
+    "optimizer step": "train LoRA, or raise deepspeed.zeroStage",
 }
 """What makes the worst phase smaller."""
 

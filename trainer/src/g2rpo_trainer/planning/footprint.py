@@ -57,7 +57,7 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
     trained = trained_parameters(training, model)
     frozen = parameters(model.transformer) - (trained if training.model.train.lora is None else 0)
     frozen_bytes = FROZEN_BYTES[training.model.precision]
-    held = FLOAT_BYTES * trained + frozen_bytes * frozen
+    held = FLOAT_BYTES * trained + (FLOAT_BYTES if training.model.train.lora is None else frozen_bytes) * frozen
     share, mean_bytes = -(-trained // ranks), 0 if training.ema is None else FLOAT_BYTES
     prompts = training.prompts.per_iteration // ranks
     latents = prompts * latents_per_group(training)

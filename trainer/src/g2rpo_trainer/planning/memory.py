@@ -19,6 +19,8 @@ from g2rpo_trainer.planning.sketch import Sketch
 
 LIVE_PARAMETERS = 10**9
 """What DeepSpeed gathers at most at a time under ZeRO-3."""
+STEP_COPIES = 2
+"""The gradients, and once more their size for adding up between ranks and clipping."""
 _VIT_H, _VIT_L = 986_109_441, 427_616_513
 REWARD_PARAMETERS: Mapping[str, int] = {
     "HPSv2": _VIT_H,
@@ -51,7 +53,12 @@ def estimate(sketch: Sketch, ranks: int) -> MemoryEstimate:
         update = _update(sketch, ranks, parts.gradients)
     return MemoryEstimate(
         resident={name: size for name, size in resident.items() if size},
-        phases={"rollout": rollout + live, "decoding": decode, "update": update + live},
+        phases={
+            "rollout": rollout + live,
+            "decoding": decode,
+            "update": update + live,
+            "optimizer step": STEP_COPIES * parts.gradients,
+        },
         encoding=parts.text_encoders,
     )
 

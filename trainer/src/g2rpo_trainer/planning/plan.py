@@ -218,7 +218,11 @@ def _size_problems(sampling: SamplingSpec, multiple: int) -> Iterator[SpecProble
 def describe(plan: Plan, estimate: MemoryEstimate | None = None) -> str:
     """The plan as a table for people; with an estimate of activations too where there is one."""
     title = f"{plan.name}: {_many(plan.iterations, 'iteration')} of {plan.algorithm} on {_many(plan.ranks, 'rank')}"
-    sections = (("each iteration", _work_rows(plan)), ("the whole run", _run_rows(plan)), _memory_section(plan, estimate))
+    sections = (
+        ("each iteration", _work_rows(plan)),
+        ("the whole run", _run_rows(plan)),
+        _memory_section(plan, estimate),
+    )
     return "\n".join([title, *(line for heading, rows in sections for line in _section(heading, rows))])
 
 
@@ -288,5 +292,3 @@ def _memory_section(plan: Plan, estimate: MemoryEstimate | None) -> tuple[str, l
 
 def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
