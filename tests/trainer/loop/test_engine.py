@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from g2rpo_api.training import EMASpec
-from g2rpo_trainer.engine import Engine, OptimizerSettings, World
+from g2rpo_trainer.engine import Engine, World
+from g2rpo_trainer.optimizer_settings import OptimizerSettings
 
 STAGES = [0, 1, 2, 3]
 SETTINGS = {"learning_rate": 0.1, "betas": (0.8, 0.9), "epsilon": 1e-6, "weight_decay": 0.03, "gradient_clip": 0.5}
@@ -241,3 +243,13 @@ def test_one_rank_agrees_with_itself(world: World) -> None:
     assert not world.any(False)
     assert world.gather({"a": 1}) == [{"a": 1}]
     world.barrier()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_three_weights_take_no_buffer_for_millions(world: World, stage: int) -> None:
+    before = {id(found) for found in gc.get_objects()}
+    engine, module = engine_of(world, stage)
+    step(engine, GRADIENTS[0])
+    engine.backward(engine.forward(torch.tensor(GRADIENTS[1], dtype=torch.float32)))
+    new = [found for found in gc.get_objects() if type(found) is Tensor and id(found) not in before]
+    assert max(tensor.untyped_storage().nbytes() for tensor in [*new, module.w]) < 2**20

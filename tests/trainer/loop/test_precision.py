@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from g2rpo_trainer.engine import Engine, OptimizerSettings, World
+from g2rpo_trainer.engine import Engine, World
+from g2rpo_trainer.optimizer_settings import OptimizerSettings
 
 STAGES = [0, 1, 2, 3]
 RATE = 1e-4

@@ -28,11 +28,12 @@ from g2rpo_api.parse import parse_job
 from g2rpo_api.progress import TerminationReport
 from g2rpo_trainer.__main__ import main
 from g2rpo_trainer.build import build
-from g2rpo_trainer.engine import Engine, OptimizerSettings, World
+from g2rpo_trainer.engine import Engine, World
 from g2rpo_trainer.environment import LOOPBACK, RankEnvironment, free_port
 from g2rpo_trainer.launch import LAUNCHED
 from g2rpo_trainer.logs import hide_progress_bars
 from g2rpo_trainer.loop import train
+from g2rpo_trainer.optimizer_settings import OptimizerSettings
 from g2rpo_trainer.publish import Publisher, Silent
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.runfolder import RunFolder
@@ -171,7 +172,14 @@ class Brightness:
         return images.mean(dim=(1, 2, 3))
 
 
-COLLECTIVES = ("all_reduce", "all_gather_into_tensor", "all_gather_object", "barrier", "broadcast", "reduce")
+COLLECTIVES = (
+    "all_reduce",
+    "reduce",
+    "reduce_scatter_tensor",
+    "all_gather_into_tensor",
+    "all_gather_object",
+    "barrier",
+)
 
 
 def counted(world: World, documents: Iterable[Mapping[str, Any]], folder: Path) -> list[Counter[str]]:

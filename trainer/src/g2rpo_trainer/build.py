@@ -22,7 +22,7 @@ from g2rpo_api.training import OptimizerSpec, TrainingSpec
 from g2rpo_trainer.algorithms.choice import build_algorithm
 from g2rpo_trainer.appearance import Album
 from g2rpo_trainer.checkpoint import CheckpointStore, TrainState
-from g2rpo_trainer.engine import Engine, OptimizerSettings, World
+from g2rpo_trainer.engine import Engine, World
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.evaluation import EvaluationSet, Evaluator
 from g2rpo_trainer.flow.schedule import Grid, shifted_grid
@@ -30,6 +30,7 @@ from g2rpo_trainer.learning_rate import learning_rate
 from g2rpo_trainer.models.loading import compute_precision, find_source, load_family
 from g2rpo_trainer.models.protocol import Family, Forward
 from g2rpo_trainer.models.source import Source
+from g2rpo_trainer.optimizer_settings import OptimizerSettings
 from g2rpo_trainer.policy import Model
 from g2rpo_trainer.prompt_files import load_prompts
 from g2rpo_trainer.prompts import iteration_batch, met_prompts

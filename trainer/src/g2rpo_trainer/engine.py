@@ -23,6 +23,7 @@ from g2rpo_trainer.averaging import WeightMean
 from g2rpo_trainer.environment import RankEnvironment, await_first_rank
 from g2rpo_trainer.errors import PeerLostError
 from g2rpo_trainer.models.protocol import Forward
+from g2rpo_trainer.optimizer_settings import OptimizerSettings, deepspeed_config
 from g2rpo_trainer.partition import Share, shares
 from g2rpo_trainer.shards import Shards, Stretch, write_shard
 
@@ -113,23 +114,6 @@ class World:
 
 
 @dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW and how DeepSpeed splits its state."""
-
-    learning_rate: float
-    betas: tuple[float, float]
-    epsilon: float
-    weight_decay: float
-    gradient_clip: float
-    """Largest norm of the gradient over all weights."""
-    zero_stage: int
-    offload_optimizer: bool = False
-    """Its state is in ordinary memory, and moves there; stages 1 to 3."""
-    offload_parameters: bool = False
-    """The weights' shares are in ordinary memory; stage 3."""
-
-
-@dataclass(frozen=True)
 class StepReport:
     """One optimizer step."""
 
@@ -198,7 +182,7 @@ class Engine:
             model=module,
             optimizer=self._optimizer,
             model_parameters=trained,
-            config=_deepspeed_config(settings) | _autocast_config(settings, compute),
+            config=deepspeed_config(settings, sum(p.numel() for p in trained), compute),
         )
         self._engine.eval()
         masters = {id(share.master): share.master for share in self._shares()}
@@ -319,32 +303,3 @@ class Engine:
                 part = parameters[share.name].ds_tensor  # type: ignore[attr-defined]
                 part.data.view(-1)[: share.count].copy_(share.of(share.master))
             optimizer.checkpoint_event_epilogue()
-
-
-def _deepspeed_config(settings: OptimizerSettings) -> dict[str, Any]:
-    """One micro-batch a rank; the loop, not a counter, says when a step is due."""
-    zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": False}
-    on_cpu = {"device": "cpu", "pin_memory": get_accelerator().device_name() != "cpu"}
-    if settings.offload_optimizer:
-        zero["offload_optimizer"] = on_cpu
-    if settings.offload_parameters:
-        zero["offload_param"] = on_cpu
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": settings.gradient_clip if settings.zero_stage > 0 else 0.0,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 2**31,
-        "wall_clock_breakdown": False,
-    }
-
-
-def _autocast_config(settings: OptimizerSettings, compute: torch.dtype) -> dict[str, Any]:
-    """What ranks exchange stays float32, but under stage 3: gathered in bfloat16, weights need no second copy."""
-    if compute == torch.float32:
-        return {}
-    exchanged: dict[str, Any] = {} if settings.zero_stage == 3 else {"lower_precision_safe_modules": []}
-    return {"torch_autocast": {"enabled": True, "dtype": "bfloat16", **exchanged}}
