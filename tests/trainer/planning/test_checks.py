@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from g2rpo_trainer.planning.checks import CHECKS, Patient
 from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.findings import Finding
 from g2rpo_trainer.planning.plan import count
+from g2rpo_trainer.planning.startup import warn_at_start
 
 GIBI = 2**30
 
@@ -158,3 +160,15 @@ def test_room_is_for_one_checkpoint_more_than_is_kept_and_the_export(patient: Pa
     rounded = replace(parts, checkpoint=GIBI, trained_parameters=GIBI // 8)
     (one,) = checks.disk(replace(patient, plan=replace(patient.plan, footprint=rounded)))
     assert one.reason.startswith("4.5 GiB"), "3 kept and one being written, and half a GiB of weights"
+
+
+def test_at_the_start_what_is_odd_goes_to_the_log_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        warn_at_start(job(), tmp_path)
+        assert caplog.records == []
+        warn_at_start(job({"algorithm.g2rpo.groupSize": 2}), tmp_path)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("spec.training.algorithm.g2rpo.groupSize: 2 members")
+    assert "set it to 4 or more" in record.getMessage()

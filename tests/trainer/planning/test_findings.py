@@ -5,7 +5,9 @@ import json
 import pytest
 
 from g2rpo_api.contract import ExitCode
-from g2rpo_trainer.planning.findings import as_json, as_table, error, exit_code, fine, warning
+from g2rpo_api.errors import SpecError, SpecProblem
+from g2rpo_trainer.errors import DataError
+from g2rpo_trainer.planning.findings import as_json, as_table, error, exit_code, fine, refused, warning
 from g2rpo_trainer.planning.sizes import size_of, size_text
 
 FOUND = [
@@ -67,3 +69,19 @@ def test_other_words_are_no_sizes(text: str) -> None:
 @pytest.mark.parametrize("text", ["7 B", "1.0 KiB", "80.0 GiB", "3.0 TiB"])
 def test_sizes_are_written_as_they_are_read(text: str) -> None:
     assert size_text(size_of(text)) == text
+
+
+def test_a_job_that_cannot_be_right_is_told_problem_by_problem() -> None:
+    problems = [
+        SpecProblem("spec.a", 3, "at least 4", "raise it"),
+        SpecProblem("spec.b", "x", "a number", "write one"),
+    ]
+    found = list(refused(SpecError(problems)))
+    assert [(one.key, one.remedy) for one in found] == [("spec.a", "raise it"), ("spec.b", "write one")]
+    assert "at least 4" in found[0].reason
+    assert exit_code(found) == ExitCode.INVALID_SPEC
+
+
+def test_a_model_that_is_damaged_is_told_with_its_exit_code() -> None:
+    (one,) = refused(DataError("model.safetensors is cut short"))
+    assert (one.level, one.reason, one.exit_code) == ("Error", "model.safetensors is cut short", ExitCode.MISSING_DATA)

@@ -26,7 +26,7 @@ from g2rpo_trainer.environment import Nodes, RankEnvironment, Surroundings, refu
 from g2rpo_trainer.errors import TrainerError
 from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.launch import LAUNCHED, follow_launcher, launch
-from g2rpo_trainer.planning.findings import as_json, as_table, exit_code
+from g2rpo_trainer.planning.findings import as_json, as_table, exit_code, refused
 from g2rpo_trainer.planning.plan import count, describe, plan
 from g2rpo_trainer.planning.sizes import size_of
 from g2rpo_trainer.runfolder import RunFolder
@@ -80,8 +80,15 @@ def _run(given: Sequence[str], word: LastWord) -> TerminationReport:
 
 def _check(arguments: argparse.Namespace) -> int:
     """Say what the job will do and what is wrong with it; the exit code of the first error."""
-    job = load_job(arguments.job)
-    counted = count(job)
+    try:
+        job = load_job(arguments.job)
+        counted = count(job)
+    except (SpecError, TrainerError) as error:
+        if arguments.output != "json":
+            raise
+        findings = list(refused(error))
+        print(as_json(findings))
+        return exit_code(findings)
     place = RankEnvironment.alone()
     _prepare_environment(place)
     from g2rpo_trainer.planning.doctor import examine, findings_of  # noqa: PLC0415  only once the job is right

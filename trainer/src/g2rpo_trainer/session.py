@@ -18,6 +18,7 @@ from g2rpo_trainer.environment import RankEnvironment, Surroundings
 from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
+from g2rpo_trainer.planning.startup import warn_at_start
 from g2rpo_trainer.publish import Publisher, Silent, alive
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.stopping import StopFile, StopRequest
@@ -47,6 +48,7 @@ def run_job(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: S
     folder.make()
     log_to(folder.path / contract.RUN_LOG, job.metadata.name, place.rank)
     if place.rank == 0:
+        warn_at_start(job, around.runs)
         return _lead(job, place, around, stop, word)
     with alive(around.port) if place.local_rank == 0 else nullcontext(Silent()) as publisher:
         return _train(job, place, folder, publisher, stop, StopFile())

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from g2rpo_api.contract import ExitCode
+from g2rpo_api.errors import SpecError, show
+from g2rpo_trainer.errors import TrainerError
 
 Level = Literal["OK", "Warning", "Error"]
 WIDTH, INDENT = 110, 11
@@ -45,6 +47,16 @@ def warning(key: str, reason: str, remedy: str) -> Finding:
 def error(key: str, reason: str, remedy: str, exit_code: ExitCode) -> Finding:
     """The run cannot go well."""
     return Finding("Error", key, reason, remedy, int(exit_code))
+
+
+def refused(failure: SpecError | TrainerError) -> Iterator[Finding]:
+    """What made a job impossible before it could be looked at."""
+    if isinstance(failure, SpecError):
+        for problem in failure.problems:
+            reason = f"{show(problem.found)}; allowed: {problem.allowed}"
+            yield error(problem.key, reason, problem.hint, ExitCode.INVALID_SPEC)
+    else:
+        yield error("job", str(failure), "mend it and check again", failure.exit_code)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
