@@ -49,6 +49,14 @@ def test_another_stage_goes_on(whole: Weights, tmp_path: Path) -> None:
     assert close(ended, whole)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_what_is_offloaded_is_the_same_on_two_ranks_and_goes_on_without(
+    whole: Weights, tmp_path: Path, stage: int
+) -> None:
+    on_ranks(2, steps, stage, NUMBERS[:4], None, tmp_path / "saved", True)
+    assert close(on_ranks(1, steps, 0, NUMBERS[4:], tmp_path / "saved", None)[0], whole)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_rank_saves_its_share_only(tmp_path: Path, stage: int) -> None:
     on_ranks(4, steps, stage, NUMBERS[:1], None, tmp_path / "saved")

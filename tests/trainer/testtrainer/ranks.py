@@ -137,10 +137,18 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 
-def steps(world: World, stage: int, numbers: Sequence[float], loaded: Path | None, saved: Path | None) -> Weights:
+def steps(
+    world: World,
+    stage: int,
+    numbers: Sequence[float],
+    loaded: Path | None,
+    saved: Path | None,
+    offload: bool = False,
+) -> Weights:
     """Weights after steps of a small module with losses that all ranks share evenly."""
     module = Layers()
-    engine = Engine(module, OptimizerSettings(**SETTINGS, zero_stage=stage), world)
+    offloaded = {"offload_optimizer": offload, "offload_parameters": offload and stage == 3}
+    engine = Engine(module, OptimizerSettings(**SETTINGS, zero_stage=stage, **offloaded), world)
     if loaded is not None:
         engine.load(loaded.parent, loaded.name)
     for number in numbers:
