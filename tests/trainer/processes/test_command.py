@@ -115,11 +115,14 @@ def test_a_full_disk_is_code_6_loses_nothing_and_with_room_the_same_command_goes
 
 
 @pytest.mark.timeout(300)
-def test_a_rank_that_dies_ends_the_others_and_is_told_with_its_signal(trainer: Any) -> None:
-    process = trainer.start(trainer.job("bereft", 2, iterations=10_000))
-    process.until(lambda: len(trainer.diary("bereft")) > 1)
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_rank_that_dies_ends_the_others_and_is_told_with_its_signal(trainer: Any, size: int) -> None:
+    name = f"bereft-{size}"
+    prompts = trainer.training["prompts"] | {"perIteration": size}
+    process = trainer.start(trainer.job(name, size, iterations=10_000, prompts=prompts))
+    process.until(lambda: len(trainer.diary(name)) > 1)
     ranks = process.ranks()
-    assert len(ranks) == 2
+    assert len(ranks) == size
     os.kill(ranks[1], signal.SIGKILL)
     output = process.finish(128 + signal.SIGKILL)
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
@@ -127,7 +130,7 @@ def test_a_rank_that_dies_ends_the_others_and_is_told_with_its_signal(trainer: A
     assert (word.exit_code, word.rank) == (137, 1)
     assert word.message == "rank 1 was killed by signal 9 (SIGKILL): often memory exhausted"
     assert word.message in output
-    assert word.progress.iteration == trainer.diary("bereft")[-1]["iteration"], "rank 0 still told how far it had got"
+    assert word.progress.iteration == trainer.diary(name)[-1]["iteration"], "rank 0 still told how far it had got"
 
 
 @pytest.mark.timeout(300)
