@@ -130,7 +130,7 @@ RESOLVED = {
                 "maxBatch": 8,
             },
             "ema": None,
-            "deepspeed": {"zeroStage": 0},
+            "deepspeed": {"zeroStage": 0, "offloadOptimizer": "None", "offloadParameters": "None"},
             "checkpoint": {"everyIterations": 20, "keepLast": 3, "keepBest": False},
             "evaluation": {
                 "everyIterations": 20,

@@ -186,6 +186,10 @@ class Maker:
         optimizer = training.get("optimizer") or {}
         if optimizer.get("warmupIterations") is not None:
             optimizer["warmupIterations"] = min(optimizer["warmupIterations"], training["iterations"])
+        sharding = training.get("deepspeed") or {}
+        for key, least in (("offloadOptimizer", 1), ("offloadParameters", 3)):
+            if (sharding.get("zeroStage") or 0) < least:
+                sharding.pop(key, None)
 
     def agree_workers(self, workers: Data) -> None:
         for items, key in (("volumes", "name"), ("env", "name"), ("volumeMounts", "mountPath")):

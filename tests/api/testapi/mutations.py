@@ -235,6 +235,11 @@ TOGETHER: tuple[tuple[dict[str, Any], str], ...] = (
         {"training.iterations": 3, "training.optimizer": {"warmupIterations": 4}},
         "training.optimizer.warmupIterations",
     ),
+    ({"training.deepspeed": {"offloadOptimizer": "CPU"}}, "training.deepspeed.offloadOptimizer"),
+    (
+        {"training.deepspeed": {"zeroStage": 2, "offloadParameters": "CPU"}},
+        "training.deepspeed.offloadParameters",
+    ),
     ({"training.model.path": "builtin:other"}, "training.model.path"),
     ({"training.model.path": "builtin:"}, "training.model.path"),
     ({"training.prompts.path": "prompts.csv"}, "training.prompts.path"),
