@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,11 @@ Object = dict[str, Any]
 JOBS = "/apis/g2rpo.dev/v1alpha1/namespaces"
 NOW = "2026-03-01T12:00:00Z"
 ENVIRONMENT = {"COLUMNS": "120", "NO_COLOR": "1", "PYTHONWARNINGS": "error"}
+
+
+def let_interrupt() -> None:
+    """As in a terminal; what a shell runs in the background does not take notice of Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,9 @@ class Person:
         """`kubectl g2rpo` as a program, gone at the end of the block."""
         command = ["kubectl", "g2rpo", *words, "-n", self.namespace]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
-        program = subprocess.Popen(command, env=self.environment(), start_new_session=True, **options)
+        program = subprocess.Popen(
+            command, env=self.environment(), start_new_session=True, preexec_fn=let_interrupt, **options
+        )
         try:
             yield program
         finally:
