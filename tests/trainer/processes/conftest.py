@@ -117,6 +117,12 @@ class Trainer:
     ) -> Process:
         """In a process group of its own, so that everything it started can be killed at once."""
         last_word = self.runs / f"{job.stem}.{len(self.started)}.last-word"
+
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell runs in the background ignores Ctrl-C
+            if preexec_fn is not None:
+                preexec_fn()
+
         popen = subprocess.Popen(
             [*command, str(job), "--runs", str(self.runs), "--port", "0", *arguments],
             stdout=subprocess.PIPE,
@@ -124,7 +130,7 @@ class Trainer:
             text=True,
             start_new_session=True,
             env=environment(G2RPO_TERMINATION_LOG=str(last_word)) | variables,
-            preexec_fn=preexec_fn,
+            preexec_fn=prepare,
         )
         self.started.append(Process(popen, last_word))
         return self.started[-1]
