@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ WIDTHS: Mapping[str, Any] = {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
+
+
+@pytest.fixture(autouse=True)
+def no_log_of_wandb_stays_open() -> Iterator[None]:
+    """A run that ends as if it were killed leaves the library's log open."""
+    yield
+    library = logging.getLogger("wandb")
+    for handler in [handler for handler in library.handlers if isinstance(handler, logging.FileHandler)]:
+        library.removeHandler(handler)
+        handler.close()
 
 
 def token_ids(tokenizer: Any) -> dict[str, int]:
