@@ -33,7 +33,7 @@ bench-operator: dev-venv  ## the operator's benchmarks: a thousand jobs at once,
 	@set -e; for file in benchmarks/operator/scale.py benchmarks/operator/steady.py; do echo "== $$file"; \
 	  PYTHONPATH=tests/cluster .venv/bin/python "$$file" $(ARGS); done
 
-test: dev-venv  ## all tests
+test: dev-venv  ## the tests; ARGS="-m slow" for those of more than twenty seconds
 	@PYTHONPATH=tests/cluster .venv/bin/python -m testcluster binaries >/dev/null
 	@.venv/bin/python -m pytest $(ARGS)
 
