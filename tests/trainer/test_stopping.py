@@ -14,8 +14,9 @@ from g2rpo_trainer.stopping import LONGEST_REASON, StopFile, StopRequest
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """The handlers of this process are put back."""
+    """Ctrl-C is heard, also in tests that a shell runs in the background; the handlers of this process are put back."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
