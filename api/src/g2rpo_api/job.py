@@ -208,7 +208,7 @@ class JobSpec(Model):
 
 
 STATUS_WRITTEN = "self.?status.usage.time != oldSelf.?status.usage.time"
-"""A status is written without the spec, and a spec without the status. Comparing whole specs is a quarter of what a
+"""A status is written without the spec, and a spec without the status. Comparing whole specs is about a fifth of what a
 write of a status costs the API server, and the operator writes most of those."""
 
 
