@@ -41,7 +41,7 @@ compile build --group build
 compile operator api/pyproject.toml operator/pyproject.toml
 compile trainer api/pyproject.toml trainer/pyproject.toml
 compile dev api/pyproject.toml operator/pyproject.toml trainer/pyproject.toml \
-    --extra plugin --extra parquet --extra tensorboard --extra wandb --group test --group check
+    --extra plugin --extra parquet --extra tensorboard --extra wandb --group test --group check --group monitoring
 for name in parquet tensorboard wandb; do extra "$name"; done
 
 if [[ $mode == check ]] && ! diff -ru requirements "$target" --exclude='*.sh' >&2; then
