@@ -27,6 +27,7 @@ SETS = {
         "trainer-wandb",
         "test",
         "check",
+        "monitoring",
     ),
     "build": ("build", "api-build", "operator-build", "trainer-build"),
     "uv": ("uv",),
