@@ -20,6 +20,7 @@ def test_exit_codes() -> None:
         "DIVERGED": 5,
         "STORAGE": 6,
         "PEER_LOST": 7,
+        "OUT_OF_MEMORY": 8,
         "CHECKPOINTED": 75,
     }
 

@@ -37,6 +37,7 @@ def verdict_on(*pods: Pod, message: str = "") -> tuple[str, Cause, str | None]:
         (5, Cause.DIVERGED, "Permanent"),
         (6, Cause.STORAGE, "Fault"),
         (7, Cause.PEER_LOST, "Fault"),
+        (8, Cause.OUT_OF_MEMORY, "Fault"),
         (75, Cause.DISRUPTED, "Disruption"),
         (SIGTERM, Cause.DISRUPTED, "Disruption"),
         (SIGKILL, Cause.KILLED, "Fault"),
@@ -54,7 +55,7 @@ def test_every_end_of_a_pod_has_a_cause_that_counts_as_something(exit_code: int,
 
 
 def test_every_exit_code_of_the_contract_is_in_the_table_above() -> None:
-    tabled = {1, 2, 3, 4, 5, 6, 7, 75}
+    tabled = {1, 2, 3, 4, 5, 6, 7, 8, 75}
     assert {code.value for code in ExitCode} - {ExitCode.OK} == tabled
 
 

@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """The run folder cannot be written: no space, no permission."""
     PEER_LOST = 7
     """Another rank is gone, so this one could not go on either: it is never the cause."""
+    OUT_OF_MEMORY = 8
+    """Memory of a GPU, or of the machine, was not enough; 137 where the kernel noticed first."""
     CHECKPOINTED = 75
     """Stopped by SIGTERM after saving; start again to continue (EX_TEMPFAIL of sysexits.h)."""
 
@@ -60,6 +62,8 @@ LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 MANAGER = "g2rpo-operator"
 """app.kubernetes.io/managed-by, and the reporting component of events."""
 
+TRAINER = "g2rpo-trainer"
+"""app.kubernetes.io/name of the pods that train."""
 CONTAINER = "trainer"
 PORT_NAME = "metrics"
 CONFIG_DIR = "/etc/g2rpo"

@@ -100,7 +100,8 @@ class Cause(StrEnum):
     STORAGE = "Storage"
     """The run folder cannot be written: full, read-only or not the trainer's. Mend the volume."""
     OUT_OF_MEMORY = "OutOfMemory"
-    """The kernel killed a rank for memory. Raise workers.resources.limits.memory, or lower batch sizes."""
+    """Memory was not enough: of a GPU (exit code 8), or of the pod, whose rank the kernel killed (137). Lower batch
+    sizes; for a pod's, raise workers.resources.limits.memory."""
     KILLED = "Killed"
     """A rank was killed by a signal that nobody asked for."""
     PEER_LOST = "PeerLost"

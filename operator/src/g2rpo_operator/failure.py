@@ -28,6 +28,7 @@ CAUSES: dict[int, Cause] = {
     ExitCode.DIVERGED: Cause.DIVERGED,
     ExitCode.STORAGE: Cause.STORAGE,
     ExitCode.PEER_LOST: Cause.PEER_LOST,
+    ExitCode.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
     ExitCode.CHECKPOINTED: Cause.DISRUPTED,
     128 + 15: Cause.DISRUPTED,
 }

@@ -176,8 +176,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="g2rpo-train",
         description="Align a flow-matching image model with rewards, as a G2RPOJob says.",
         epilog="Exit codes: 0 done, 2 invalid job, 3 model or data missing, 4 reward failed, 5 diverged, "
-        "6 run folder not writable, 7 another rank was lost, 75 checkpointed on SIGTERM (start again to go on), "
-        f"1 a bug (see log.jsonl). When the file that ${contract.ENV_STOP_FILE} names appears, the run ends early and "
+        "6 run folder not writable, 7 another rank was lost, 8 out of memory, 75 checkpointed on SIGTERM (start again to "
+        f"go on), 1 a bug (see log.jsonl). When the file that ${contract.ENV_STOP_FILE} names appears, the run ends early and "
         "for good: evaluation, checkpoint, export, report.",
     )
     parser.add_argument("job", type=Path, help="the job, a YAML file with a G2RPOJob")

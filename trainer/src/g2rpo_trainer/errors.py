@@ -45,6 +45,12 @@ class StorageError(TrainerError):
     exit_code = ExitCode.STORAGE
 
 
+class OutOfMemoryError(TrainerError):
+    """Memory of a GPU, or of the machine, is not enough."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
+
+
 class PeerLostError(TrainerError):
     """Another rank is gone: what happened is told there, not here."""
 

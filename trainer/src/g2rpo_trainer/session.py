@@ -15,6 +15,7 @@ from g2rpo_trainer.build import build
 from g2rpo_trainer.delivery import deliver
 from g2rpo_trainer.engine import World, peers_needed
 from g2rpo_trainer.environment import RankEnvironment, Surroundings
+from g2rpo_trainer.exhaustion import memory_needed
 from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
@@ -75,7 +76,7 @@ def _train(
     stop: StopRequest,
     end: StopFile,
 ) -> bool:
-    with peers_needed(place.rank):
+    with memory_needed(place.rank), peers_needed(place.rank):
         world = World.join(place)
         stop.install()
         built = build(job, world, folder, publisher, lambda: stop.asked, end.reason)
