@@ -64,9 +64,11 @@ check-pins:
 
 check-generated: dev-venv
 	@.venv/bin/python -m g2rpo_api.generate --check
+	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate --check
 
-generate: dev-venv  ## write manifests/ and docs/reference.md from the models in api/
+generate: dev-venv  ## write what is made from sources: manifests, the reference, the dashboards
 	@.venv/bin/python -m g2rpo_api.generate
+	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate
 
 format: dev-venv  ## format the sources and mend what the linter can
 	@.venv/bin/ruff format

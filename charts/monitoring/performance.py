@@ -1,0 +1,167 @@
+"""Dashboard "Performance": where the time of an iteration goes, on ranks and on GPUs.
+
+Who calls this: `generate.py`.
+"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import units
+
+from monitoring.board import About, Row, board, run_choices
+from monitoring.panels import PanelBuilder, lines, numbers, stacked
+from monitoring.queries import RUN, Query, latest, over, quantile, rate, trainer
+
+ABOUT = About("g2rpo-performance", "G2RPO / Performance", "Where the time of an iteration goes, on ranks and on GPUs.")
+
+
+def dashboard() -> models.Dashboard:
+    """All of it."""
+    rows = [
+        Row("Speed", _glance()),
+        Row("Iterations", _iterations()),
+        Row("Ranks", _ranks()),
+        Row("GPUs, as DCGM sees them", _gpus()),
+    ]
+    return board(ABOUT, run_choices(), rows)
+
+
+def _mean_seconds() -> str:
+    """Mean duration of an iteration."""
+    return f"{rate('step_duration_seconds_sum')} / {rate('step_duration_seconds_count')}"
+
+
+def _glance() -> list[PanelBuilder]:
+    return [
+        numbers(
+            "Iteration",
+            "Mean duration of an iteration, evaluations included.",
+            units.Seconds,
+            Query(_mean_seconds(), "{{job_name}}"),
+        ),
+        numbers(
+            "Pictures",
+            "Pictures per second that were decoded and scored, over all ranks.",
+            units.NoUnit,
+            Query(rate("images_total"), "{{job_name}}"),
+        ).decimals(1),
+        numbers(
+            "Model calls",
+            "Rows per second through the transformer without gradient, over all ranks.",
+            units.NoUnit,
+            Query(rate("nfe_total"), "{{job_name}}"),
+        ).decimals(1),
+        numbers(
+            "MFU",
+            "Share of the GPUs' peak that the model's arithmetic uses; NaN where the peak is unknown, as on CPUs.",
+            units.PercentUnit,
+            Query(latest("mfu_ratio"), "{{job_name}}"),
+        ),
+    ]
+
+
+def _iterations() -> list[PanelBuilder]:
+    phases = over("avg", ("phase",), latest("phase_duration_seconds", "phase"))
+    buckets = trainer("step_duration_seconds_bucket")
+    return [
+        stacked(
+            "Phases",
+            "Seconds of the last iteration by phase, on the first rank; the mean where several jobs are chosen.",
+            units.Seconds,
+            Query(phases, "{{phase}}"),
+        ).span(12),
+        lines(
+            "Duration",
+            "Mean, median and 95th percentile; the latter two as exact as the histogram's buckets.",
+            units.Seconds,
+            Query(_mean_seconds(), "{{job_name}} mean"),
+            Query(quantile(0.5, buckets, *RUN), "{{job_name}} median"),
+            Query(quantile(0.95, buckets, *RUN), "{{job_name}} 95 %"),
+        ).span(12),
+        lines(
+            "Pictures",
+            "Pictures per second that were decoded and scored, over all ranks.",
+            units.NoUnit,
+            Query(rate("images_total"), "{{job_name}}"),
+        ),
+        lines(
+            "Model calls",
+            "Rows per second through the transformer without gradient, over all ranks.",
+            units.NoUnit,
+            Query(rate("nfe_total"), "{{job_name}}"),
+        ),
+        lines(
+            "Checkpoints",
+            "Seconds that the last one took, and how old it is: what a lost node costs.",
+            units.Seconds,
+            Query(latest("checkpoint_duration_seconds"), "{{job_name}} took"),
+            Query(f"time() - {latest('checkpoint_last_success_timestamp_seconds')}", "{{job_name}} age"),
+        ),
+    ]
+
+
+def _ranks() -> list[PanelBuilder]:
+    compute = latest("rank_compute_seconds", "rank")
+    return [
+        lines(
+            "Work",
+            "Seconds of the last iteration that each rank worked. One that needs longer keeps all others waiting.",
+            units.Seconds,
+            Query(compute, "{{job_name}} rank {{rank}}"),
+        ),
+        lines(
+            "Waiting",
+            "Seconds of the last iteration that each rank waited for the others.",
+            units.Seconds,
+            Query(latest("collective_wait_seconds", "rank"), "{{job_name}} rank {{rank}}"),
+        ),
+        lines(
+            "Skew",
+            "The slowest rank's work over the median rank's. 1 is even; well above it a node is slow.",
+            units.NoUnit,
+            Query(f"{over('max', RUN, compute)} / {over('quantile', RUN, compute)}", "{{job_name}}"),
+        ),
+        lines(
+            "Memory",
+            "By kind; on each rank.",
+            units.BytesIEC,
+            Query(latest("memory_bytes", "rank", "kind"), "{{job_name}} rank {{rank}}, {{kind}}"),
+        ).span(24),
+    ]
+
+
+def _dcgm(name: str) -> str:
+    """A series of the DCGM exporter for each GPU of the chosen runs.
+
+    The exporter names the pod that a GPU is given to `pod`, or `exported_pod` where the scrape keeps its own labels.
+    """
+    own = name
+    for label in ("pod", "namespace"):
+        own = f'label_replace({own}, "{label}", "$1", "exported_{label}", "(.+)")'
+    pods = over("max", (*RUN, "pod"), f"1 + 0 * {trainer('beat_timestamp_seconds')}")
+    joined = f"{own} * on (namespace, pod) group_left (job_name) {pods}"
+    return over("max", (*RUN, "Hostname", "gpu"), joined)
+
+
+def _gpus() -> list[PanelBuilder]:
+    def each(title: str, text: str, unit: str, name: str) -> PanelBuilder:
+        return lines(title, text, unit, Query(_dcgm(name), "{{job_name}} {{Hostname}} GPU {{gpu}}"))
+
+    return [
+        each("Busy", "Share of the time in which any kernel ran.", units.Percent, "DCGM_FI_DEV_GPU_UTIL"),
+        each(
+            "Tensor cores",
+            "Share of the cycles in which they worked: what the price of the GPU pays for.",
+            units.PercentUnit,
+            "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+        ),
+        each("Memory", "Used of the GPU's own memory.", units.Mebibytes, "DCGM_FI_DEV_FB_USED"),
+        each("Power", "Drawn now.", units.Watt, "DCGM_FI_DEV_POWER_USAGE"),
+        each("Temperature", "Of the GPU; near its limit it slows down.", units.Celsius, "DCGM_FI_DEV_GPU_TEMP"),
+        each(
+            "Xid",
+            "Last error of the driver; 0 is none. The number says what is broken, see the alert's page.",
+            units.NoUnit,
+            "DCGM_FI_DEV_XID_ERRORS",
+        ),
+    ]

@@ -1,0 +1,130 @@
+"""Dashboard "Rewards": how each is distributed, whether they agree, what they cost and whether they answer.
+
+Who calls this: `generate.py`.
+"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import units
+
+from monitoring.board import About, Row, board, choice, run_choices
+from monitoring.panels import PanelBuilder, lines, properties
+from monitoring.queries import RUN, Query, latest, over, quantile, rate, trainer
+
+ABOUT = About(
+    "g2rpo-rewards",
+    "G2RPO / Rewards",
+    "How each reward is distributed, whether rewards agree, what they cost, and whether they answer.",
+)
+DASHES, DOTS = (properties(("custom.lineStyle", {"fill": "dash", "dash": [on, off]})) for on, off in ((8, 6), (1, 6)))
+FAILED = over(
+    "sum", (*RUN, "reward"), f"increase({trainer('reward_calls_total', reward='~$reward', result='failed')}[5m])"
+)
+
+
+def dashboard() -> models.Dashboard:
+    """All of it."""
+    seen = trainer("reward_mean")
+    variables = [
+        *run_choices(),
+        choice("reward", "Reward", f"{seen}, reward"),
+    ]
+    rows = [
+        Row("Distribution", [_distribution()]),
+        Row("Agreement", _agreement()),
+        Row("Granularities", _granularities()),
+        Row("Service", _service()),
+    ]
+    return board(ABOUT, variables, rows)
+
+
+def _pictures(name: str) -> str:
+    """A statistic of each reward over the pictures of an iteration; of an evaluation where that is all there is."""
+    samples = over("avg", (*RUN, "reward"), trainer(name, reward="~$reward", split="branch"))
+    drawn, evaluated = (latest(name, "reward", reward="~$reward", split=split) for split in ("anchor", "eval"))
+    return f"{drawn} or {samples} or {evaluated}"
+
+
+def _distribution() -> PanelBuilder:
+    """A panel for each of the chosen rewards."""
+    mean, deviation = _pictures("reward_mean"), _pictures("reward_std")
+    panel = lines(
+        "$reward",
+        "Mean, standard deviation around it, lowest and highest: over the pictures of an iteration, or of an "
+        "evaluation for a reward that is held out.",
+        units.NoUnit,
+        Query(mean, "{{job_name}} mean"),
+        Query(f"({mean}) + ({deviation})", "{{job_name}} + σ"),
+        Query(f"({mean}) - ({deviation})", "{{job_name}} - σ"),
+        Query(_pictures("reward_max"), "{{job_name}} highest"),
+        Query(_pictures("reward_min"), "{{job_name}} lowest"),
+    )
+    panel = panel.override_by_regexp(".*σ", DASHES).override_by_regexp(".*(highest|lowest)", DOTS)
+    return panel.repeat("reward").repeat_direction("h").max_per_row(3)
+
+
+def _agreement() -> list[PanelBuilder]:
+    def each(title: str, text: str, split: str) -> PanelBuilder:
+        query = Query(latest("reward_correlation", "pair", split=split), "{{job_name}} {{pair}}")
+        return lines(title, text, units.NoUnit, query).min(-1).max(1).span(12)
+
+    return [
+        each(
+            "Within groups",
+            "Correlation of two trained rewards among the pictures of a prompt. Below 0 they pull against each other.",
+            "branch",
+        ),
+        each(
+            "At evaluations",
+            "Correlation of two rewards over the pictures of an evaluation, held-out ones included. A trained reward "
+            "that no longer goes with a held-out one is being tricked.",
+            "~eval|unseen",
+        ),
+    ]
+
+
+def _granularities() -> list[PanelBuilder]:
+    def each(title: str, text: str, name: str) -> PanelBuilder:
+        found = latest(name, "reward", "granularity", split="branch", reward="~$reward")
+        return lines(title, text, units.NoUnit, Query(found, "{{job_name}} {{reward}}, granularity {{granularity}}"))
+
+    return [
+        each("Mean", "Over the pictures that were finished at each granularity.", "reward_mean"),
+        each("Spread", "Standard deviation over the same pictures.", "reward_std"),
+        lines(
+            "Signal",
+            "Standard deviation of the weighted reward within a group: what the advantages are made of.",
+            units.NoUnit,
+            Query(latest("group_std_mean"), "{{job_name}}"),
+        ),
+    ]
+
+
+def _service() -> list[PanelBuilder]:
+    return [
+        lines(
+            "Latency",
+            "Of a call, which judges a batch of pictures: median and 95th percentile, as exact as the buckets.",
+            units.Seconds,
+            *(
+                Query(
+                    quantile(share, trainer("reward_latency_seconds_bucket", reward="~$reward"), *RUN, "reward"),
+                    f"{{{{job_name}}}} {{{{reward}}}} {name}",
+                )
+                for share, name in ((0.5, "median"), (0.95, "95 %"))
+            ),
+        ),
+        lines(
+            "Calls",
+            "Per second, over all ranks.",
+            units.OpsPerSecond,
+            Query(rate("reward_calls_total", "reward", reward="~$reward"), "{{job_name}} {{reward}}"),
+        ),
+        lines(
+            "Failures",
+            "Calls that failed, in the five minutes before.",
+            units.NoUnit,
+            Query(FAILED, "{{job_name}} {{reward}}"),
+        ).min(0),
+    ]

@@ -1,0 +1,236 @@
+"""Dashboard "Run": is it learning, is it honest, is it fast, is it healthy; then the curves behind the answers.
+
+Who calls this: `generate.py`.
+"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import units
+
+from monitoring.board import About, Row, board, choice, run_choices
+from monitoring.panels import GREEN, ORANGE, RED, PanelBuilder, lines, numbers, properties, steps, trends
+from monitoring.queries import (
+    RUN,
+    Query,
+    by_iteration,
+    curve,
+    grown,
+    latest,
+    over,
+    rate,
+    trainer,
+)
+
+ABOUT = About(
+    "g2rpo-run",
+    "G2RPO / Run",
+    "One run, or several beside each other: is it learning, is it honest, is it fast, is it healthy?",
+)
+EVALUATED = "~eval|unseen"
+ATTEMPT = over("count", (*RUN, "attempt"), trainer("iteration"))
+BEGINS = Query(f"{ATTEMPT} unless {over('count', (*RUN, 'attempt'), trainer('iteration') + ' offset 1m')}", "")
+HELD_OUT = ".*held out.*"
+DASHED = ("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
+
+
+def dashboard() -> models.Dashboard:
+    """All of it."""
+    variables = [*run_choices(), choice("reward", "Reward", f"{trainer('reward_mean')}, reward")]
+    rows = [
+        Row("Is it learning, is it honest, is it fast, is it healthy?", [_learning(), _honest(), _fast(), _healthy()]),
+        Row("Rewards", _rewards()),
+        Row("Runs by iteration", _compared()),
+        Row("Policy by stochastic step", _by_step()),
+        Row("Policy", _policy()),
+        Row("Pictures", _pictures()),
+    ]
+    return board(ABOUT, variables, rows, mark=BEGINS)
+
+
+def _learning() -> PanelBuilder:
+    text = "Trained rewards of the last iteration; beside them the change over the time shown. They should rise."
+    query = Query(curve("reward", role="train"), "{{job_name}} {{reward}}")
+    return numbers("Is it learning?", text, units.NoUnit, query).decimals(3).show_percent_change(True)
+
+
+def _honest() -> PanelBuilder:
+    text = (
+        "What training does not ask for, at the last evaluation: held-out rewards, and trained ones on unseen prompts. "
+        "They should rise with the trained rewards; where they fall, the rewards are being tricked."
+    )
+    held_out = Query(
+        latest("reward_mean", "reward", "split", role="heldout", split=EVALUATED), "{{job_name}} {{reward}}, {{split}}"
+    )
+    unseen = Query(
+        latest("reward_mean", "reward", "split", role="train", split="unseen"), "{{job_name}} {{reward}}, {{split}}"
+    )
+    panel = numbers("Is it honest?", text, units.NoUnit, held_out, unseen).decimals(3)
+    return panel.show_percent_change(True)
+
+
+def _fast() -> PanelBuilder:
+    text = "Seconds per iteration, pictures per second, and the time left at this speed."
+    sums, counts = rate("step_duration_seconds_sum"), rate("step_duration_seconds_count")
+    panel = numbers(
+        "Is it fast?",
+        text,
+        units.Seconds,
+        Query(f"{sums} / {counts}", "{{job_name}} per iteration"),
+        Query(rate("images_total"), "{{job_name}} pictures per second"),
+        Query(latest("eta_seconds"), "{{job_name}} left"),
+    )
+    return panel.override_by_query("B", properties(("unit", units.NoUnit), ("decimals", 1)))
+
+
+def _healthy() -> PanelBuilder:
+    text = (
+        "Time since the loop was last seen alive, optimizer steps that were skipped because a number was not finite, "
+        "and attempts in the time shown: 1 is a run without a restart."
+    )
+    attempts = over("count", RUN, over("count", (*RUN, "attempt"), f"last_over_time({trainer('iteration')}[$__range])"))
+    panel = numbers(
+        "Is it healthy?",
+        text,
+        units.NoUnit,
+        Query(f"time() - {latest('beat_timestamp_seconds')}", "{{job_name}} since the last sign of life"),
+        Query(grown("nonfinite_steps_total"), "{{job_name}} skipped steps"),
+        Query(attempts, "{{job_name}} attempts"),
+    )
+    late = properties(("unit", units.Seconds), ("thresholds", steps((None, GREEN), (600, ORANGE), (1800, RED)).build()))
+    skipped = properties(("decimals", 0), ("thresholds", steps((None, GREEN), (0.5, RED)).build()))
+    again = properties(("decimals", 0), ("thresholds", steps((None, GREEN), (1.5, ORANGE)).build()))
+    return panel.override_by_query("A", late).override_by_query("B", skipped).override_by_query("C", again)
+
+
+def _rewards() -> list[PanelBuilder]:
+    trained = Query(curve("reward", role="train", reward="~$reward"), "{{job_name}} {{reward}}")
+    evaluated = latest("reward_mean", "reward", "split", role="train", split=EVALUATED, reward="~$reward")
+    held_out = latest("reward_mean", "reward", "split", role="heldout", split=EVALUATED)
+    branches = latest("reward_mean", "reward", "granularity", split="branch", reward="~$reward")
+    beside = lines(
+        "Held out against trained",
+        "Evaluations on fixed prompts: what is trained (solid) and what is held out (dashed). Each value stays until "
+        "the next evaluation.",
+        units.NoUnit,
+        Query(evaluated, "{{job_name}} {{reward}}, {{split}}"),
+        Query(held_out, "{{job_name}} {{reward}}, {{split}}, held out"),
+    )
+    return [
+        lines(
+            "Trained rewards",
+            "Mean over the pictures of an iteration: the deterministic ones where the algorithm draws them.",
+            units.NoUnit,
+            trained,
+        ),
+        beside.override_by_regexp(HELD_OUT, properties(DASHED)),
+        lines(
+            "By granularity",
+            "Mean over the stochastic pictures that were finished at each granularity, which is steps at once.",
+            units.NoUnit,
+            Query(branches, "{{job_name}} {{reward}}, granularity {{granularity}}"),
+        ),
+    ]
+
+
+def _compared() -> list[PanelBuilder]:
+    evaluated = latest("reward_mean", "reward", "role", "split", split=EVALUATED)
+    return [
+        trends(
+            "Trained rewards by iteration",
+            "The same curves over iterations instead of time: choose several jobs to compare them, whenever they ran.",
+            units.NoUnit,
+            by_iteration(curve("reward", role="train", reward="~$reward"), "reward"),
+        ),
+        trends(
+            "Evaluations by iteration",
+            "Evaluations of trained and held-out rewards over iterations. Each value stays until the next evaluation.",
+            units.NoUnit,
+            by_iteration(evaluated, "reward", "role", "split"),
+        ),
+    ]
+
+
+def _by_step() -> list[PanelBuilder]:
+    def each(title: str, text: str, unit: str, name: str) -> PanelBuilder:
+        return lines(title, text, unit, Query(latest(name, "k"), "{{job_name}} step {{k}}")).span(6)
+
+    return [
+        each(
+            "Spread of rewards",
+            "Standard deviation of the reward within a group: what a step has to learn from. 0 teaches nothing.",
+            units.NoUnit,
+            "step_reward_std",
+        ),
+        each("Clipped", "Share of transitions whose gradient is cut.", units.PercentUnit, "step_clip_ratio"),
+        each("Drift", "Mean distance of the importance ratio from 1.", units.NoUnit, "step_ratio_absdev"),
+        each("Loss", "Surrogate loss.", units.NoUnit, "step_loss"),
+    ]
+
+
+def _policy() -> list[PanelBuilder]:
+    return [
+        lines(
+            "Distance from the sampling policy",
+            "Approximate KL divergence and the spread of the importance ratio, after the iteration's updates.",
+            units.NoUnit,
+            Query(latest("approx_kl"), "{{job_name}} KL"),
+            Query(latest("ratio_std"), "{{job_name}} σ of the ratio"),
+        ),
+        lines(
+            "Clipped, by side",
+            "Share of transitions whose gradient is cut because the ratio is already too low, or too high.",
+            units.PercentUnit,
+            Query(latest("clip_ratio", "side"), "{{job_name}} {{side}}"),
+        ),
+        lines(
+            "Gradient",
+            "Norm before clipping.",
+            units.NoUnit,
+            Query(latest("grad_norm"), "{{job_name}}"),
+        ),
+        lines(
+            "Advantages",
+            "Standard deviation and largest absolute value.",
+            units.NoUnit,
+            Query(latest("advantage_std"), "{{job_name}} σ"),
+            Query(latest("advantage_absmax"), "{{job_name}} largest"),
+        ),
+        lines(
+            "Groups without a difference",
+            "Share of groups whose members all scored the same, and of advantages that the clamp cut.",
+            units.PercentUnit,
+            Query(latest("zero_std_group_ratio"), "{{job_name}} all the same"),
+            Query(latest("advantage_clipped_ratio"), "{{job_name}} clamped"),
+        ),
+        lines(
+            "Learning rate",
+            "Of the last update.",
+            units.ScientificNotation,
+            Query(latest("learning_rate"), "{{job_name}}"),
+        ),
+    ]
+
+
+def _pictures() -> list[PanelBuilder]:
+    def each(title: str, text: str, unit: str, *names: str) -> PanelBuilder:
+        found = [Query(latest(f"image_{name}", "split"), f"{{{{job_name}}}} {name}, {{{{split}}}}") for name in names]
+        return lines(title, text, unit, *found).span(6)
+
+    return [
+        each("Colour", "Colourfulness, 0 to 1: what tricks a reward is often garish.", units.PercentUnit, "saturation"),
+        each(
+            "Light",
+            "Mean brightness, and its standard deviation within a picture.",
+            units.PercentUnit,
+            "brightness",
+            "contrast",
+        ),
+        each(
+            "Lattice",
+            "Share of the contrast that repeats from patch to patch: artefacts that rewards overlook.",
+            units.PercentUnit,
+            "lattice",
+        ),
+        each("Diversity", "Mean distance between pictures; near 0 they are all the same.", units.NoUnit, "diversity"),
+    ]
