@@ -5,6 +5,7 @@ Who calls this: `generate.py`.
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
@@ -34,6 +35,7 @@ ABOUT = About(
 JOB = ("namespace", "name")
 PHASE = over("max", (*JOB, "phase"), job("phase"))
 GPU_SECONDS = job("gpu_seconds_total")
+NO_GRAPH = kinds.BigValueGraphMode.NONE
 COLOURED = {"type": "color-text"}
 PHASE_COLOURS = {
     "type": "value",
@@ -69,6 +71,11 @@ def _growth(name: str, *by: str, window: str = "$__rate_interval") -> str:
 def _speed(name: str, *by: str) -> str:
     """How fast one of the operator's counters grows."""
     return over("sum", by, f"rate({OPERATOR}{name}[$__rate_interval])")
+
+
+def _shown(share: float, name: str) -> str:
+    """A quantile over all that a histogram of the operator got in the time shown."""
+    return f"histogram_quantile({share}, {_growth(f'{name}_bucket', 'le', window='$__range')})"
 
 
 def _glance() -> list[PanelBuilder]:
@@ -133,27 +140,26 @@ def _history() -> list[PanelBuilder]:
 
 
 def _beginning() -> list[PanelBuilder]:
+    def each(title: str, text: str, name: str) -> PanelBuilder:
+        panel = numbers(
+            title,
+            f"{text} Median and 95th percentile in the time shown, as exact as the histogram's buckets.",
+            units.Seconds,
+            Query(_shown(0.5, name), "median"),
+            Query(_shown(0.95, name), "95 %"),
+        )
+        return panel.graph_mode(NO_GRAPH).span(12).height(5)
+
     return [
-        *(
-            lines(
-                title,
-                f"{text} Median and 95th percentile of the hour before, as exact as the histogram's buckets.",
-                units.Seconds,
-                Query(quantile(0.5, f"{OPERATOR}{name}_bucket", window="1h"), "median"),
-                Query(quantile(0.95, f"{OPERATOR}{name}_bucket", window="1h"), "95 %"),
-            ).span(12)
-            for title, text, name in (
-                (
-                    "From creation to running",
-                    "Time from a job's first attempt to all its pods running: scheduling, volumes, images.",
-                    "job_start_seconds",
-                ),
-                (
-                    "From the end of an attempt to running again",
-                    "What a restart costs before anything is loaded.",
-                    "restart_recovery_seconds",
-                ),
-            )
+        each(
+            "From creation to running",
+            "Time from a job's first attempt to all its pods running: scheduling, volumes, images.",
+            "job_start_seconds",
+        ),
+        each(
+            "From the end of an attempt to running again",
+            "What a restart costs before anything is loaded.",
+            "restart_recovery_seconds",
         ),
     ]
 

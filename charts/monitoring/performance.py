@@ -117,9 +117,9 @@ def _ranks() -> list[PanelBuilder]:
         ),
         lines(
             "Skew",
-            "The slowest rank's work over the median rank's. 1 is even; well above it a node is slow.",
+            "The slowest rank's work over the mean. 1 is even; well above it a rank, or its node, is slow.",
             units.NoUnit,
-            Query(f"{over('max', RUN, compute)} / {over('quantile', RUN, compute)}", "{{job_name}}"),
+            Query(f"{over('max', RUN, compute)} / {over('avg', RUN, compute)}", "{{job_name}}"),
         ),
         lines(
             "Memory",
