@@ -64,10 +64,12 @@ check-pins:
 
 check-generated: dev-venv
 	@.venv/bin/python -m g2rpo_api.generate --check
+	@PYTHONPATH=charts .venv/bin/python -m values.generate --check
 	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate --check
 
-generate: dev-venv  ## write what is made from sources: manifests, the reference, the dashboards
+generate: dev-venv  ## write what is made from sources: manifests, the chart, the reference, the dashboards
 	@.venv/bin/python -m g2rpo_api.generate
+	@PYTHONPATH=charts .venv/bin/python -m values.generate
 	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate
 
 format: dev-venv  ## format the sources and mend what the linter can

@@ -94,7 +94,11 @@ def disruption_budget() -> Manifest:
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": _metadata(),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels()}},
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",  # broken replicas must not keep a node from being drained
+            "selector": {"matchLabels": labels()},
+        },
     }
 
 

@@ -54,6 +54,11 @@ AT_HOME: tuple[Grant, ...] = (
 """In the operator's own namespace."""
 POD_PROXY = Grant("", ("pods/proxy",), ("get",), "read progress through the API server")
 """Only for an operator outside the pods' network (G2RPO_OPERATOR_PROGRESS_VIA=APIServer); not granted otherwise."""
+TRIAL: tuple[Grant, ...] = (
+    Grant(GROUP, (PLURAL,), ("create",), "submit a job as a dry run"),
+    Grant("coordination.k8s.io", ("leases",), ("get",), "see that a replica acts"),
+)
+"""Of the account of `helm test`, in the operator's own namespace."""
 VIEW = Grant(GROUP, (PLURAL, f"{PLURAL}/status"), READ, "see jobs")
 EDIT = Grant(GROUP, (PLURAL,), ("create", "update", "patch", "delete", "deletecollection"), "run jobs")
 

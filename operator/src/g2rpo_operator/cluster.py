@@ -125,13 +125,16 @@ class Cluster:
             query["continue"] = answer["metadata"].get("continue", "")
             more = bool(query["continue"])
 
-    async def create(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest:
-        """Create an object.
+    async def create(
+        self, resource: Resource, namespace: str, manifest: Manifest, *, dry_run: bool = False
+    ) -> Manifest:
+        """Create an object, or only let the API server judge it, which then refuses keys that it does not know.
 
         Raises:
             AlreadyExistsError: the name is taken.
         """
-        return await self._json(Call("create", resource.plural, resource.path(namespace), body=manifest))
+        query = {"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {}
+        return await self._json(Call("create", resource.plural, resource.path(namespace), query, manifest))
 
     async def replace(self, resource: Resource, manifest: Manifest, part: str = "") -> Manifest:
         """Write an object, or a part of it.

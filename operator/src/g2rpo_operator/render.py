@@ -42,7 +42,7 @@ def first_pod_address(job: str, attempt: int) -> str:
 def labels(owner: Owner, attempt: int = 0) -> dict[str, str]:
     """What marks an object as belonging to a job, and to an attempt where it does."""
     marks = {
-        "app.kubernetes.io/name": "g2rpo-trainer",
+        "app.kubernetes.io/name": contract.TRAINER,
         "app.kubernetes.io/instance": owner.name,
         "app.kubernetes.io/managed-by": contract.MANAGER,
         contract.LABEL_JOB: owner.name,
