@@ -30,6 +30,8 @@ SETS = {
         "monitoring",
     ),
     "build": ("build", "api-build", "operator-build", "trainer-build"),
+    "chart-rules": ("chart-rules",),
+    "helm": ("helm",),
     "uv": ("uv",),
 }
 EXTRAS = ("trainer-parquet", "trainer-tensorboard", "trainer-wandb")
