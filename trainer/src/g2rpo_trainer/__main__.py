@@ -176,9 +176,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="g2rpo-train",
         description="Align a flow-matching image model with rewards, as a G2RPOJob says.",
         epilog="Exit codes: 0 done, 2 invalid job, 3 model or data missing, 4 reward failed, 5 diverged, "
-        "6 run folder not writable, 7 another rank was lost, 8 out of memory, 75 checkpointed on SIGTERM (start again to "
-        f"go on), 1 a bug (see log.jsonl). When the file that ${contract.ENV_STOP_FILE} names appears, the run ends early and "
-        "for good: evaluation, checkpoint, export, report.",
+        "6 run folder not writable, 7 another rank was lost, 8 out of memory, 75 checkpointed on SIGTERM (start "
+        f"again to go on), 1 a bug (see log.jsonl). When the file that ${contract.ENV_STOP_FILE} names appears, the "
+        "run ends early and for good: evaluation, checkpoint, export, report.",
     )
     parser.add_argument("job", type=Path, help="the job, a YAML file with a G2RPOJob")
     parser.add_argument("--check", action="store_true", help="only check the job and say what it will do")
