@@ -43,7 +43,7 @@ compile helm --group helm --no-deps # the programs only, not the library around 
 compile operator api/pyproject.toml operator/pyproject.toml
 compile trainer api/pyproject.toml trainer/pyproject.toml
 compile dev api/pyproject.toml operator/pyproject.toml trainer/pyproject.toml \
-    --extra plugin --extra parquet --extra tensorboard --extra wandb --group test --group check --group monitoring
+    --extra plugin --extra parquet --extra tensorboard --extra wandb --group test --group check --group images --group monitoring
 for name in parquet tensorboard wandb; do extra "$name"; done
 
 if [[ $mode == check ]] && ! diff -ru requirements "$target" --exclude='*.sh' >&2; then

@@ -27,6 +27,7 @@ SETS = {
         "trainer-wandb",
         "test",
         "check",
+        "images",
         "monitoring",
     ),
     "build": ("build", "api-build", "operator-build", "trainer-build"),
