@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help quickstart showcase miniature bench bench-operator test cluster operator check check-format check-lint check-types check-arrows check-pins \
-        check-generated generate format pins clean trainer-venv dev-venv
+        check-generated generate format pins images sbom clean trainer-venv dev-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
 ROOT := $(shell cd "$$(dirname "$(strip $(MAKEFILE_LIST))")" && pwd -P)
@@ -45,6 +45,12 @@ operator: dev-venv  ## the operator on this machine, for the cluster that kubect
 	@kubectl apply --filename manifests/crd.yaml
 	@G2RPO_OPERATOR_LEADER_ELECTION=false G2RPO_OPERATOR_LOG_FORMAT=text $(ARGS) exec .venv/bin/python -m g2rpo_operator
 
+images:  ## build the images; ARGS=operator for one of them, ARGS=--install to bring missing programs (root, Debian)
+	@PYTHONPATH=docker $(or $(PYTHON),python3) -m images build $(ARGS)
+
+sbom: dev-venv  ## list what is in the images, in dist/sbom/
+	@PYTHONPATH=docker .venv/bin/python -m images sbom $(ARGS)
+
 check: check-format check-lint check-types check-arrows check-generated check-pins  ## format, lint, types, imports, generated files, pins
 
 check-format: dev-venv
@@ -52,6 +58,7 @@ check-format: dev-venv
 
 check-lint: dev-venv
 	@.venv/bin/ruff check
+	@.venv/bin/hadolint Dockerfile
 
 check-types: dev-venv
 	@.venv/bin/python -m mypy

@@ -1,0 +1,132 @@
+"""docker, podman and buildah: build a target, say which image a name is, write an image to a file.
+
+Who calls this: `__main__.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from images import facts
+
+STAND_IN = "dev.g2rpo.stand-in"
+"""Label of an image that this program made in place of a registry's."""
+
+
+class CannotBuildError(Exception):
+    """No image can be made here; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One target of the Dockerfile and all that decides what becomes of it."""
+
+    target: str
+    arguments: Mapping[str, str]
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the image."""
+        return facts.image_name(self.target)
+
+    @property
+    def options(self) -> list[str]:
+        """What all engines understand."""
+        pairs = [f"{name}={value}" for name, value in self.arguments.items()]
+        files = [f"id={name},src={path}" for name, path in self.secrets.items()]
+        options = [part for pair in pairs for part in ("--build-arg", pair)]
+        options += [part for secret in files for part in ("--secret", secret)]
+        return [*options, "--target", self.target, "--tag", self.name, str(facts.ROOT)]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container tool, by the commands that differ."""
+
+    name: str
+    build: Sequence[str]
+    identify: Sequence[str]
+    save: Sequence[str]
+    """Followed by a path and an image's name, joined as `joint` says."""
+    joint: str = "{path} {name}"
+    timestamp: bool = True
+    """Whether it takes the time of files as an option; docker reads it from the environment."""
+    archive: str = "oci-archive"
+    """What syft calls the file."""
+
+    def build_image(self, recipe: Recipe) -> None:
+        """Make the target and give it its name; what happens is shown."""
+        epoch = recipe.arguments["SOURCE_DATE_EPOCH"]
+        times = ["--timestamp", epoch] if self.timestamp else []
+        # The tool's own progress goes where messages go: what this program prints on stdout is for programs.
+        command = [self.name, *self.build, *times, *recipe.options]
+        environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "DOCKER_BUILDKIT": "1"}
+        done = subprocess.run(command, stdout=2, check=False, env=environment)
+        if done.returncode != 0:
+            raise CannotBuildError(f"{self.name} could not build {recipe.target}; what it said is above.")
+
+    def image_id(self, name: str) -> str | None:
+        """Digest of an image, or None where there is none of that name."""
+        found = ask(self.name, *self.identify, name)
+        return found.removeprefix("sha256:") if found else None
+
+    def save_image(self, name: str, path: Path) -> None:
+        """The image in a file that `ctr images import`, `docker load`, `podman load` and syft read."""
+        subprocess.run([self.name, *self.save, *self.joint.format(path=path, name=name).split()], stdout=2, check=True)
+
+
+DOCKER = Engine(
+    "docker",
+    ("build",),
+    ("image", "inspect", "--format", "{{.Id}}"),
+    ("image", "save", "--output"),
+    timestamp=False,
+    archive="docker-archive",
+)
+PODMAN = Engine(
+    "podman",
+    ("build", "--layers", "--format", "docker"),
+    ("image", "inspect", "--format", "{{.Id}}"),
+    ("image", "save", "--quiet", "--format", "oci-archive", "--output"),
+)
+# Without a registry, a daemon and a kernel that lets containers nest: chroot is the isolation that works everywhere.
+BUILDAH = Engine(
+    "buildah",
+    ("build", "--layers", "--format", "docker", "--isolation", "chroot", "--pull-never", "--identity-label=false"),
+    ("inspect", "--type", "image", "--format", "{{.FromImageID}}"),
+    ("push", "--quiet", "--disable-compression"),
+    joint="{name} oci-archive:{path}:{name}",
+)
+
+
+def ask(*command: str) -> str:
+    """What a command prints, or nothing where it fails or is missing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def works(*command: str) -> bool:
+    """Whether a command is there and succeeds."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def has_base(engine: Engine, base: str) -> bool:
+    """Whether docker or podman has the base image or can pull it. A stand-in, which podman sees, too, is none."""
+    if not works(engine.name, "image", "ls"):
+        return False
+    labels = ask(engine.name, "image", "inspect", "--format", "{{json .Config.Labels}}", base)
+    if labels:
+        return STAND_IN not in (json.loads(labels) or {})
+    return works(engine.name, "pull", "--quiet", base)
