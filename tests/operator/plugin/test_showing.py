@@ -169,7 +169,7 @@ def test_files_are_printed_as_the_trainer_wrote_them(person: Person) -> None:
 
 def test_the_curve_of_an_earlier_job_of_the_name_is_not_shown(person: Person) -> None:
     keep_curve(person, person.make(status=running()), uid="0a1b2c3d-0000-4000-8000-000000000009")
-    assert person("curve", "portrait", code=1).err == "error: portrait has no reward yet; it is Running\n"
+    assert person("curve", "portrait", code=1).err == "error: portrait has finished no iteration yet; it is Running\n"
 
 
 def test_a_page_goes_through_a_pipe_without_colours(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:

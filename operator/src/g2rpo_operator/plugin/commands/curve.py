@@ -104,7 +104,7 @@ def _points(job: Seen, files: dict[str, str], reward: str | None) -> list[Point]
     told = [] if reward else curves.of_status(job.status)
     points = curves.joined(curves.of_reward(rows, reward) if reward else curves.trained(rows, job.spec), told)
     if not points:
-        raise PluginError(f"{job.name} has no reward yet; it is {job.status.phase}")
+        raise PluginError(f"{job.name} has finished no iteration yet; it is {job.status.phase}")
     return points
 
 
