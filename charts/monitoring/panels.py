@@ -14,12 +14,13 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from monitoring.queries import Query
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-BLUE, GREEN, ORANGE, RED = "blue", "green", "orange", "red"
+BLUE, GREEN, ORANGE, RED, TEXT = "blue", "green", "orange", "red", "text"
 ITERATION = "iteration"
 Override = tuple[str, object]
 PanelBuilder = Builder[models.Panel]
@@ -67,6 +68,7 @@ def lines(title: str, text: str, unit: str, *queries: Query) -> timeseries.Panel
         .unit(unit)
         .datasource(DATASOURCE)
         .targets(targets(queries))
+        .color_scheme(palette())
         .line_width(1)
         .fill_opacity(0)
         .show_points(kinds.VisibilityMode.NEVER)
@@ -78,6 +80,11 @@ def lines(title: str, text: str, unit: str, *queries: Query) -> timeseries.Panel
     )
 
 
+def shares(title: str, text: str, *queries: Query) -> timeseries.Panel:
+    """Curves of shares, 0 to 1; what is nearly 0 all the time looks like it."""
+    return lines(title, text, units.PercentUnit, *queries).min(0).axis_soft_max(0.1)
+
+
 def stacked(title: str, text: str, unit: str, *queries: Query) -> timeseries.Panel:
     """Areas on top of each other."""
     pile = common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A")
@@ -85,7 +92,7 @@ def stacked(title: str, text: str, unit: str, *queries: Query) -> timeseries.Pan
 
 
 def numbers(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
-    """The last value of each series, large, above its course."""
+    """The last value of each series, a line each, above its course."""
     return (
         stat.Panel()
         .title(title)
@@ -98,8 +105,9 @@ def numbers(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
         .color_mode(kinds.BigValueColorMode.VALUE)
         .text_mode(kinds.BigValueTextMode.VALUE_AND_NAME)
         .justify_mode(kinds.BigValueJustifyMode.AUTO)
-        .orientation(kinds.VizOrientation.AUTO)
-        .thresholds(steps((None, "text")))
+        .orientation(kinds.VizOrientation.HORIZONTAL)
+        .text(common.VizTextDisplayOptions().title_size(14).value_size(20))
+        .thresholds(steps((None, TEXT)))
         .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
         .span(6)
         .height(6)
@@ -109,7 +117,13 @@ def numbers(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
 def trends(title: str, text: str, unit: str, pair: tuple[Query, Query]) -> trend.Panel:
     """Curves over iterations; `pair` is what `queries.by_iteration` returns."""
     panel = trend.Panel().title(title).description(text).unit(unit).datasource(DATASOURCE).span(12).height(9)
-    panel = panel.targets(cells(pair, instant=False)).x_field(ITERATION).line_width(1).fill_opacity(0)
+    panel = (
+        panel.targets(cells(pair, instant=False))
+        .x_field(ITERATION)
+        .color_scheme(palette())
+        .line_width(1)
+        .fill_opacity(0)
+    )
     panel = panel.show_points(kinds.VisibilityMode.NEVER).span_nulls(True).legend(bottom_legend())
     for name, options in ITERATION_TABLE:
         panel = panel.with_transformation(models.DataTransformerConfig(id_val=name, options=options))
@@ -154,6 +168,11 @@ def rows(title: str, text: str, unit: str, columns: Sequence[Column], labels: di
     for name, options in (("merge", {}), ("organize", tidy)):
         panel = panel.with_transformation(models.DataTransformerConfig(id_val=name, options=options))
     return panel
+
+
+def palette() -> dashboard.FieldColor:
+    """A colour for each series."""
+    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
 
 
 def bottom_legend() -> common.VizLegendOptions:

@@ -74,6 +74,17 @@ def curve(*by: str, **labels: str) -> str:
     return f"{anchors} or {samples}"
 
 
+def evaluated(*by: str, **labels: str) -> str:
+    """Mean of a reward at the last evaluation: of prompts that training never uses, where there are such."""
+    unseen, known = (latest("reward_mean", *by, split=split, **labels) for split in ("unseen", "eval"))
+    return f"{unseen} or {known}"
+
+
+def above_mean(expr: str) -> str:
+    """How far a value is above its mean over the time shown: positive while it rises."""
+    return f"({expr}) - avg_over_time(({expr})[$__range:])"
+
+
 def by_iteration(expr: str, *by: str) -> tuple[Query, Query]:
     """The values of `expr`, and for each of them the iteration of its run at that time, both with a label `run`.
 

@@ -9,12 +9,14 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from monitoring.board import About, Row, board, choice, run_choices
-from monitoring.panels import GREEN, ORANGE, RED, PanelBuilder, lines, numbers, properties, steps, trends
+from monitoring.panels import GREEN, ORANGE, RED, TEXT, PanelBuilder, lines, numbers, properties, shares, steps, trends
 from monitoring.queries import (
     RUN,
     Query,
+    above_mean,
     by_iteration,
     curve,
+    evaluated,
     grown,
     latest,
     over,
@@ -31,6 +33,7 @@ EVALUATED = "~eval|unseen"
 ATTEMPT = over("count", (*RUN, "attempt"), trainer("iteration"))
 BEGINS = Query(f"{ATTEMPT} unless {over('count', (*RUN, 'attempt'), trainer('iteration') + ' offset 1m')}", "")
 HELD_OUT = ".*held out.*"
+RISING = properties(("thresholds", steps((None, RED), (0, TEXT)).build()))
 DASHED = ("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
 
 
@@ -49,24 +52,38 @@ def dashboard() -> models.Dashboard:
 
 
 def _learning() -> PanelBuilder:
-    text = "Trained rewards of the last iteration; beside them the change over the time shown. They should rise."
-    query = Query(curve("reward", role="train"), "{{job_name}} {{reward}}")
-    return numbers("Is it learning?", text, units.NoUnit, query).decimals(3).show_percent_change(True)
+    text = (
+        "Trained rewards of the last iteration, and how far they are above their mean over the time shown: red where "
+        "they fall."
+    )
+    now = curve("reward", role="train")
+    panel = numbers(
+        "Is it learning?",
+        text,
+        units.NoUnit,
+        Query(now, "{{job_name}} {{reward}}"),
+        Query(above_mean(now), "{{job_name}} {{reward}}, above its mean"),
+    )
+    return panel.decimals(3).override_by_query("B", RISING)
 
 
 def _honest() -> PanelBuilder:
     text = (
-        "What training does not ask for, at the last evaluation: held-out rewards, and trained ones on unseen prompts. "
-        "They should rise with the trained rewards; where they fall, the rewards are being tricked."
+        "What training does not ask for, at the last evaluation: held-out rewards, and trained ones on unseen prompts; "
+        "how far the former are above their mean over the time shown. Where they fall while trained rewards rise, the "
+        "rewards are being tricked."
     )
-    held_out = Query(
-        latest("reward_mean", "reward", "split", role="heldout", split=EVALUATED), "{{job_name}} {{reward}}, {{split}}"
+    held_out = evaluated("reward", role="heldout")
+    unseen = latest("reward_mean", "reward", role="train", split="unseen")
+    panel = numbers(
+        "Is it honest?",
+        text,
+        units.NoUnit,
+        Query(held_out, "{{job_name}} {{reward}}, held out"),
+        Query(above_mean(held_out), "{{job_name}} {{reward}}, above its mean"),
+        Query(unseen, "{{job_name}} {{reward}}, unseen prompts"),
     )
-    unseen = Query(
-        latest("reward_mean", "reward", "split", role="train", split="unseen"), "{{job_name}} {{reward}}, {{split}}"
-    )
-    panel = numbers("Is it honest?", text, units.NoUnit, held_out, unseen).decimals(3)
-    return panel.show_percent_change(True)
+    return panel.decimals(3).override_by_query("B", RISING)
 
 
 def _fast() -> PanelBuilder:
@@ -105,7 +122,7 @@ def _healthy() -> PanelBuilder:
 
 def _rewards() -> list[PanelBuilder]:
     trained = Query(curve("reward", role="train", reward="~$reward"), "{{job_name}} {{reward}}")
-    evaluated = latest("reward_mean", "reward", "split", role="train", split=EVALUATED, reward="~$reward")
+    known = latest("reward_mean", "reward", "split", role="train", split=EVALUATED, reward="~$reward")
     held_out = latest("reward_mean", "reward", "split", role="heldout", split=EVALUATED)
     branches = latest("reward_mean", "reward", "granularity", split="branch", reward="~$reward")
     beside = lines(
@@ -113,7 +130,7 @@ def _rewards() -> list[PanelBuilder]:
         "Evaluations on fixed prompts: what is trained (solid) and what is held out (dashed). Each value stays until "
         "the next evaluation.",
         units.NoUnit,
-        Query(evaluated, "{{job_name}} {{reward}}, {{split}}"),
+        Query(known, "{{job_name}} {{reward}}, {{split}}"),
         Query(held_out, "{{job_name}} {{reward}}, {{split}}, held out"),
     )
     return [
@@ -134,7 +151,7 @@ def _rewards() -> list[PanelBuilder]:
 
 
 def _compared() -> list[PanelBuilder]:
-    evaluated = latest("reward_mean", "reward", "role", "split", split=EVALUATED)
+    every = latest("reward_mean", "reward", "role", "split", split=EVALUATED)
     return [
         trends(
             "Trained rewards by iteration",
@@ -146,7 +163,7 @@ def _compared() -> list[PanelBuilder]:
             "Evaluations by iteration",
             "Evaluations of trained and held-out rewards over iterations. Each value stays until the next evaluation.",
             units.NoUnit,
-            by_iteration(evaluated, "reward", "role", "split"),
+            by_iteration(every, "reward", "role", "split"),
         ),
     ]
 
@@ -162,7 +179,11 @@ def _by_step() -> list[PanelBuilder]:
             units.NoUnit,
             "step_reward_std",
         ),
-        each("Clipped", "Share of transitions whose gradient is cut.", units.PercentUnit, "step_clip_ratio"),
+        shares(
+            "Clipped",
+            "Share of transitions whose gradient is cut.",
+            Query(latest("step_clip_ratio", "k"), "{{job_name}} step {{k}}"),
+        ).span(6),
         each("Drift", "Mean distance of the importance ratio from 1.", units.NoUnit, "step_ratio_absdev"),
         each("Loss", "Surrogate loss.", units.NoUnit, "step_loss"),
     ]
@@ -177,10 +198,9 @@ def _policy() -> list[PanelBuilder]:
             Query(latest("approx_kl"), "{{job_name}} KL"),
             Query(latest("ratio_std"), "{{job_name}} σ of the ratio"),
         ),
-        lines(
+        shares(
             "Clipped, by side",
             "Share of transitions whose gradient is cut because the ratio is already too low, or too high.",
-            units.PercentUnit,
             Query(latest("clip_ratio", "side"), "{{job_name}} {{side}}"),
         ),
         lines(
@@ -196,10 +216,9 @@ def _policy() -> list[PanelBuilder]:
             Query(latest("advantage_std"), "{{job_name}} σ"),
             Query(latest("advantage_absmax"), "{{job_name}} largest"),
         ),
-        lines(
+        shares(
             "Groups without a difference",
             "Share of groups whose members all scored the same, and of advantages that the clamp cut.",
-            units.PercentUnit,
             Query(latest("zero_std_group_ratio"), "{{job_name}} all the same"),
             Query(latest("advantage_clipped_ratio"), "{{job_name}} clamped"),
         ),
@@ -213,24 +232,22 @@ def _policy() -> list[PanelBuilder]:
 
 
 def _pictures() -> list[PanelBuilder]:
-    def each(title: str, text: str, unit: str, *names: str) -> PanelBuilder:
+    def each(title: str, text: str, *names: str) -> PanelBuilder:
         found = [Query(latest(f"image_{name}", "split"), f"{{{{job_name}}}} {name}, {{{{split}}}}") for name in names]
-        return lines(title, text, unit, *found).span(6)
+        return shares(title, text, *found).span(6)
 
     return [
-        each("Colour", "Colourfulness, 0 to 1: what tricks a reward is often garish.", units.PercentUnit, "saturation"),
+        each("Colour", "Colourfulness, 0 to 1: what tricks a reward is often garish.", "saturation"),
         each(
             "Light",
             "Mean brightness, and its standard deviation within a picture.",
-            units.PercentUnit,
             "brightness",
             "contrast",
         ),
         each(
             "Lattice",
             "Share of the contrast that repeats from patch to patch: artefacts that rewards overlook.",
-            units.PercentUnit,
             "lattice",
         ),
-        each("Diversity", "Mean distance between pictures; near 0 they are all the same.", units.NoUnit, "diversity"),
+        each("Diversity", "Mean distance between pictures; near 0 they are all the same.", "diversity"),
     ]
