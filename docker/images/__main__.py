@@ -26,7 +26,7 @@ from images.engines import BUILDAH, DOCKER, PODMAN, CannotBuildError, Engine, Re
 
 ENGINES = {engine.name: engine for engine in (DOCKER, PODMAN, BUILDAH)}
 HELD_BY = (BUILDAH, PODMAN, DOCKER)
-"""Where an image is looked for: buildah's and podman's are the same, and buildah writes them without compression."""
+"""Where an image is looked for."""
 SBOM_FORMATS = {"spdx": "spdx-json", "cdx": "cyclonedx-json"}
 
 
@@ -108,8 +108,8 @@ def holder(name: str) -> tuple[Engine, str]:
     raise CannotBuildError(f"there is no image {name}; `make images` builds it.")
 
 
-def archive(target: str) -> tuple[Engine, Path]:
-    """A file with the image, written once for each image, and who wrote it. Those of earlier images are removed."""
+def archive(target: str) -> Path:
+    """A file with the image, written once for each image. Those of earlier images are removed."""
     name = facts.image_name(target)
     engine, identity = holder(name)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g2rpo" / "images"
@@ -125,18 +125,18 @@ def archive(target: str) -> tuple[Engine, Path]:
                 unfinished.rename(path)
         finally:
             unfinished.unlink(missing_ok=True)
-    return engine, path
+    return path
 
 
 def sbom(target: str) -> None:
     """What is in the image, by syft, in both formats."""
-    engine, path = archive(target)
+    path = archive(target)
     folder = facts.ROOT / "dist" / "sbom"
     folder.mkdir(parents=True, exist_ok=True)
     outputs = {folder / f"{target}.{short}.json": kind for short, kind in SBOM_FORMATS.items()}
     options = [part for file, kind in outputs.items() for part in ("--output", f"{kind}={file}")]
     named = ["--source-name", f"g2rpo/{target}", "--source-version", facts.version()]
-    command = [facts.ROOT / ".venv/bin/syft", "scan", "--quiet", *named, *options, f"{engine.archive}:{path}"]
+    command = [facts.ROOT / ".venv/bin/syft", "scan", "--quiet", *named, *options, f"docker-archive:{path}"]
     with timed(f"listing what is in {path.name}"):
         subprocess.run(command, check=True, env=os.environ | {"SYFT_CHECK_FOR_APP_UPDATE": "false"})
     for file in outputs:
@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "build":
             build(options)
         elif options.command == "archive":
-            print(archive(options.target)[1])
+            print(archive(options.target))
         else:
             for target in options.targets or facts.TARGETS:
                 sbom(target)

@@ -57,8 +57,6 @@ class Engine:
     joint: str = "{path} {name}"
     timestamp: bool = True
     """Whether it takes the time of files as an option; docker reads it from the environment."""
-    archive: str = "oci-archive"
-    """What syft calls the file."""
 
     def build_image(self, recipe: Recipe) -> None:
         """Make the target and give it its name; what happens is shown."""
@@ -77,7 +75,7 @@ class Engine:
         return found.removeprefix("sha256:") if found else None
 
     def save_image(self, name: str, path: Path) -> None:
-        """The image in a file that `ctr images import`, `docker load`, `podman load` and syft read."""
+        """The image in a file that `ctr images import`, `docker load`, `podman load` and syft read, not compressed."""
         subprocess.run([self.name, *self.save, *self.joint.format(path=path, name=name).split()], stdout=2, check=True)
 
 
@@ -87,21 +85,20 @@ DOCKER = Engine(
     ("image", "inspect", "--format", "{{.Id}}"),
     ("image", "save", "--output"),
     timestamp=False,
-    archive="docker-archive",
 )
 PODMAN = Engine(
     "podman",
     ("build", "--layers", "--format", "docker"),
     ("image", "inspect", "--format", "{{.Id}}"),
-    ("image", "save", "--quiet", "--format", "oci-archive", "--output"),
+    ("image", "save", "--quiet", "--format", "docker-archive", "--output"),
 )
 # Without a registry, a daemon and a kernel that lets containers nest: chroot is the isolation that works everywhere.
 BUILDAH = Engine(
     "buildah",
     ("build", "--layers", "--format", "docker", "--isolation", "chroot", "--pull-never", "--identity-label=false"),
     ("inspect", "--type", "image", "--format", "{{.FromImageID}}"),
-    ("push", "--quiet", "--disable-compression"),
-    joint="{name} oci-archive:{path}:{name}",
+    ("push", "--quiet"),
+    joint="{name} docker-archive:{path}:{name}",
 )
 
 
