@@ -35,7 +35,7 @@ def page(name: str, prometheus: Prometheus, span: Span, chosen: dict[str, list[s
 def height(page: dict[str, Any]) -> int:
     """Of the picture, in pixels."""
     places = [each["panel"]["gridPos"] for each in page["panels"]]
-    return GRID * max(place["y"] + place["h"] for place in places) + 8
+    return GRID * max(int(place["y"] + place["h"]) for place in places) + 8
 
 
 def main(arguments: list[str] | None = None) -> int:
