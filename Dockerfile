@@ -125,14 +125,11 @@ RUN --mount=type=bind,from=tools,source=/opt/installer,target=/opt/installer \
 
 FROM trainer-pins AS trainer
 COPY --from=trainer-own /own/ /opt/g2rpo/
-# Where the operator mounts volumes; outside a cluster, mount them to keep what is written there.
-ENV G2RPO_RUNS_DIR=/runs HF_HOME=/cache/huggingface MPLCONFIGDIR=/cache/matplotlib \
-    TORCH_EXTENSIONS_DIR=/cache/torch_extensions TORCHINDUCTOR_CACHE_DIR=/cache/inductor TRITON_CACHE_DIR=/cache/triton \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Everything else that is written goes to HOME; pods of the operator have a volume at /cache for it.
+ENV G2RPO_RUNS_DIR=/runs NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 65532:65532
 EXPOSE 9464
-# The image also runs g2rpo-sample and g2rpo-reward-server, and of many ranks one answers: Kubernetes' probes know which.
-HEALTHCHECK NONE
+# No HEALTHCHECK: the image also runs g2rpo-sample and g2rpo-reward-server, and of many nodes one answers /healthz.
 ENTRYPOINT ["g2rpo-train"]
 ARG TRAINER_BASE
 ARG VERSION
