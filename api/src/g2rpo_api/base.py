@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from types import NoneType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -78,6 +79,7 @@ STRUCTURE_ONLY = "structure only"
 """Validation context that leaves the checks across fields to `all_faults`."""
 
 
+@cache
 def camel(name: str) -> str:
     """flow_grpo -> flowGrpo; g2rpo stays g2rpo."""
     head, *tail = name.split("_")
