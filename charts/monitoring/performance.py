@@ -155,7 +155,7 @@ def _gpus() -> list[PanelBuilder]:
             units.PercentUnit,
             "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
         ),
-        each("Memory", "Used of the GPU's own memory.", units.Mebibytes, "DCGM_FI_DEV_FB_USED"),
+        each("GPU memory", "Used of the GPU's own memory.", units.Mebibytes, "DCGM_FI_DEV_FB_USED"),
         each("Power", "Drawn now.", units.Watt, "DCGM_FI_DEV_POWER_USAGE"),
         each("Temperature", "Of the GPU; near its limit it slows down.", units.Celsius, "DCGM_FI_DEV_GPU_TEMP"),
         each(

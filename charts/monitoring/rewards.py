@@ -19,7 +19,7 @@ ABOUT = About(
 )
 DASHES, DOTS = (properties(("custom.lineStyle", {"fill": "dash", "dash": [on, off]})) for on, off in ((8, 6), (1, 6)))
 FAILED = over(
-    "sum", (*RUN, "reward"), f"increase({trainer('reward_calls_total', reward='~$reward', result='failed')}[5m])"
+    "sum", (*RUN, "reward"), f"increase({trainer('reward_calls_total', reward='~$reward', result='failed')}[1h])"
 )
 
 
@@ -123,7 +123,7 @@ def _service() -> list[PanelBuilder]:
         ),
         lines(
             "Failures",
-            "Calls that failed, in the five minutes before.",
+            "Calls that failed, in the hour before.",
             units.NoUnit,
             Query(FAILED, "{{job_name}} {{reward}}"),
         ).min(0),
