@@ -104,7 +104,7 @@ def _rows_of_jobs() -> PanelBuilder:
         Column(PHASE, hidden=True),
         Column(over("max", (*JOB, "attempt"), f"0 * {job('info')}"), hidden=True),
         Column(over("max", JOB, job("iteration")), "Iteration"),
-        Column(over("avg", JOB, job("reward", role="train")), "Trained reward"),
+        Column(over("avg", JOB, job("reward", role="Train")), "Trained reward"),
         Column(over("max", JOB, f"increase({GPU_SECONDS}[$__range])") + " / 3600", "GPU-hours"),
     )
     panel = rows(

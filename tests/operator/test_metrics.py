@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from g2rpo_api.status import Cause
 from g2rpo_operator.errors import ConflictError, TransientError
 from g2rpo_operator.metrics import Metrics
 from g2rpo_operator.world import Summary
@@ -111,7 +112,13 @@ def test_the_last_failure_of_a_job_is_no_restart() -> None:
     metrics = Metrics()
     ended = status(condition("Failed", "True", "RestartsExhausted"), restarts=3, **failure(4, 100))
     metrics.observe_change(running_status(attempt=4, restarts=3), ended, at(101))
-    assert not [name for name, _ in scrape(metrics) if name == "g2rpo_operator_restarts_total"]
+    assert not any(count for (name, _), count in scrape(metrics).items() if name == "g2rpo_operator_restarts_total")
+
+
+def test_every_cause_of_a_restart_is_counted_from_0() -> None:
+    found = scrape(Metrics()).items()
+    counts = {dict(labels)["reason"]: count for (name, labels), count in found if name.endswith("restarts_total")}
+    assert counts == dict.fromkeys(Cause, 0)
 
 
 def test_a_resumed_job_did_not_recover_from_its_old_failure() -> None:

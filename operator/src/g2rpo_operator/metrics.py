@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from g2rpo_api.status import JobStatus, Phase
+from g2rpo_api.status import Cause, JobStatus, Phase
 from g2rpo_operator.world import Summary, moment
 
 PREFIX = "g2rpo_operator_"
@@ -51,6 +51,9 @@ class Metrics:
             START_SECONDS,
         )
         self._restarts = self._counter("restarts", "Attempts that were followed by another, by cause.", ("reason",))
+        for cause in Cause:
+            # A series that appears with 1 has not grown, for all that increase() knows.
+            self._restarts.labels(cause.value)
         self._polls = self._counter("progress_polls", "Questions to trainers about their progress.", ("result",))
         self.leader = self._gauge("leader", "Whether this replica acts.")
         self.queue_depth = self._gauge("queue_depth", "Jobs that wait to be looked at.")
