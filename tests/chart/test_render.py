@@ -164,9 +164,9 @@ def test_names(release: str, override: str, wanted: str, helm4: Helm) -> None:
 
 
 def test_an_old_cluster_is_refused(helm: Helm) -> None:
-    assert helm.template(kube_version="1.29.0")
+    assert helm.template(kube_version="1.30.0")
     with pytest.raises(HelmError, match="incompatible with Kubernetes"):
-        helm.template(kube_version="1.28.15")
+        helm.template(kube_version="1.29.14")
 
 
 def test_both_versions_of_helm_make_the_same(helms: dict[int, Helm]) -> None:

