@@ -129,7 +129,7 @@ COPY --from=trainer-own /own/ /opt/g2rpo/
 ENV G2RPO_RUNS_DIR=/runs NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 65532:65532
 EXPOSE 9464
-# No HEALTHCHECK: the image also runs g2rpo-sample and g2rpo-reward-server, and of many nodes one answers /healthz.
+# No HEALTHCHECK: the image also runs g2rpo-sample, which serves nothing, and g2rpo-reward-server, at another port.
 ENTRYPOINT ["g2rpo-train"]
 ARG TRAINER_BASE
 ARG VERSION

@@ -94,7 +94,9 @@ def build(options: argparse.Namespace) -> None:
     for target in targets:
         hint = "half a minute" if target == "operator" else "5 minutes and 15 GB of disk"
         with tempfile.TemporaryDirectory(prefix="g2rpo-secrets-") as folder:
-            recipe = Recipe(target, build_arguments(target, options), facts.secrets(Path(folder)))
+            name = facts.image_name(options.repository, target)
+            secrets = facts.secrets(Path(folder))
+            recipe = Recipe(target, name, build_arguments(target, options), secrets, cached=not options.no_cache)
             with timed(f"{recipe.name} (the first time {hint})"):
                 engine.build_image(recipe)
 
@@ -108,9 +110,9 @@ def holder(name: str) -> tuple[Engine, str]:
     raise CannotBuildError(f"there is no image {name}; `make images` builds it.")
 
 
-def archive(target: str) -> Path:
+def archive(repository: str, target: str) -> Path:
     """A file with the image, written once for each image. Those of earlier images are removed."""
-    name = facts.image_name(target)
+    name = facts.image_name(repository, target)
     engine, identity = holder(name)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g2rpo" / "images"
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,15 +130,15 @@ def archive(target: str) -> Path:
     return path
 
 
-def sbom(target: str) -> None:
+def sbom(repository: str, target: str) -> None:
     """What is in the image, by syft, in both formats."""
-    path = archive(target)
+    path = archive(repository, target)
     folder = facts.ROOT / "dist" / "sbom"
     folder.mkdir(parents=True, exist_ok=True)
     outputs = {folder / f"{target}.{short}.json": kind for short, kind in SBOM_FORMATS.items()}
     options = [part for file, kind in outputs.items() for part in ("--output", f"{kind}={file}")]
     named = ["--source-name", f"g2rpo/{target}", "--source-version", facts.version()]
-    command = [facts.ROOT / ".venv/bin/syft", "scan", "--quiet", *named, *options, f"docker-archive:{path}"]
+    command = [str(facts.ROOT / ".venv/bin/syft"), "scan", "--quiet", *named, *options, f"docker-archive:{path}"]
     with timed(f"listing what is in {path.name}"):
         subprocess.run(command, check=True, env=os.environ | {"SYFT_CHECK_FOR_APP_UPDATE": "false"})
     for file in outputs:
@@ -152,12 +154,16 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--base", default=facts.default_base(), help="image with Python 3.11 to 3.14, …@sha256:… too")
     make.add_argument("--trainer-base", default="", help="another one for the trainer, such as a CUDA devel image")
     make.add_argument("--extras", default="", help='of the trainer, such as "parquet wandb"')
+    make.add_argument("--no-cache", action="store_true", help="build every step again")
     make.add_argument("--fresh-base", action="store_true", help="make the stand-in for the base anew")
     make.add_argument("--install", action="store_true", help="install buildah and mmdebstrap; so does CI=true")
     make.set_defaults(install=os.environ.get("CI") == "true")
-    commands.add_parser("archive").add_argument("target", choices=facts.TARGETS)
-    for command in (make, commands.add_parser("sbom")):
+    write, contents = commands.add_parser("archive"), commands.add_parser("sbom")
+    write.add_argument("target", choices=facts.TARGETS)
+    for command in (make, contents):
         command.add_argument("targets", nargs="*", metavar="TARGET", help=" or ".join(facts.TARGETS))
+    for command in (make, write, contents):
+        command.add_argument("--repository", default=facts.REPOSITORY, help="what stands before /operator:VERSION")
     return top
 
 
@@ -171,10 +177,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "build":
             build(options)
         elif options.command == "archive":
-            print(archive(options.target))
+            print(archive(options.repository, options.target))
         else:
             for target in options.targets or facts.TARGETS:
-                sbom(target)
+                sbom(options.repository, target)
     except CannotBuildError as error:
         say(str(error))
         return 1

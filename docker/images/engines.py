@@ -27,13 +27,11 @@ class Recipe:
     """One target of the Dockerfile and all that decides what becomes of it."""
 
     target: str
+    name: str
     arguments: Mapping[str, str]
     secrets: Mapping[str, Path] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Of the image."""
-        return facts.image_name(self.target)
+    cached: bool = True
+    """Whether steps that were built before need not be built again."""
 
     @property
     def options(self) -> list[str]:
@@ -42,6 +40,7 @@ class Recipe:
         files = [f"id={name},src={path}" for name, path in self.secrets.items()]
         options = [part for pair in pairs for part in ("--build-arg", pair)]
         options += [part for secret in files for part in ("--secret", secret)]
+        options += [] if self.cached else ["--no-cache"]
         return [*options, "--target", self.target, "--tag", self.name, str(facts.ROOT)]
 
 

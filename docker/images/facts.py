@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("operator", "trainer")
+REPOSITORY = "docker.io/g2rpo"
 INPUTS = ("Dockerfile", ".dockerignore", "LICENSE", "api", "docker", "operator", "requirements", "trainer")
 """Files and folders that decide what is in an image."""
 INDEX_VARIABLES = (
@@ -33,9 +34,9 @@ def version() -> str:
     return str(tomllib.loads((ROOT / "api" / "pyproject.toml").read_text())["project"]["version"])
 
 
-def image_name(target: str) -> str:
-    """With registry, as containerd wants it; docker shows it without."""
-    return f"docker.io/g2rpo/{target}:{version()}"
+def image_name(repository: str, target: str) -> str:
+    """Of an image, with its registry as containerd wants it; docker leaves out its own."""
+    return f"{repository}/{target}:{version()}"
 
 
 def default_base() -> str:
@@ -74,12 +75,16 @@ def source() -> str:
 
 def secrets(folder: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
     """Files that the build may see and no image keeps, by name; written into the folder where they must be made up."""
-    found = {"certificates": certificates(environment), "uv": first_file(environment.get("UV_CONFIG_FILE"), *UV_FILES)}
-    lines = [f"{name}={shlex.quote(value)}" for name, value in index_settings(environment).items()]
+    candidates = {
+        "certificates": certificates(environment),
+        "uv": first_file(environment.get("UV_CONFIG_FILE"), *UV_FILES),
+    }
+    found = {name: path for name, path in candidates.items() if path is not None}
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in index_settings(environment).items()]
     if lines:
         found["environment"] = folder / "environment"
-        found["environment"].write_text("\n".join(lines) + "\n")
-    return {name: path for name, path in found.items() if path is not None}
+        found["environment"].write_text("".join(lines))
+    return found
 
 
 def certificates(environment: Mapping[str, str]) -> Path | None:
