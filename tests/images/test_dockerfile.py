@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from g2rpo_api import contract
 from g2rpo_api.pods import SecurityContext
 
