@@ -192,8 +192,11 @@ def test_a_policy_for_trainers_must_know_where_they_are(helm4: Helm) -> None:
         helm4.template({"networkPolicy": {"trainers": {"enabled": True}}})
 
 
-def test_the_trial_is_removed_when_it_has_succeeded(helm4: Helm) -> None:
-    hooks = [item for item in helm4.template() if "helm.sh/hook" in item["metadata"].get("annotations", {})]
-    assert [kind for kind, _ in kinds(hooks)] == ["Pod", "Role", "RoleBinding", "ServiceAccount"]
-    policies = {item["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for item in hooks}
-    assert policies == {"before-hook-creation,hook-succeeded"}
+def test_the_trial_is_one_pod_that_is_removed_when_it_has_succeeded(helm4: Helm) -> None:
+    rendered = helm4.template()
+    hooks = [item for item in rendered if "helm.sh/hook" in item["metadata"].get("annotations", {})]
+    assert kinds(hooks) == [("Pod", f"{OPERATOR}-trial")]
+    policy = hooks[0]["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert policy == "before-hook-creation,hook-succeeded"
+    may = [(rule["resources"], rule["verbs"]) for rule in named(rendered, "Role", f"{OPERATOR}-trial")["rules"]]
+    assert may == [([contract.PLURAL], ["create"]), (["leases"], ["get"])]

@@ -145,17 +145,12 @@ matchExpressions:
 {{- if $given -}}{{- toYaml $given -}}{{- end -}}
 {{- end }}
 
-{{- /* Metadata of what `helm test` creates and removes again. Call with a list: the root, and a weight. */ -}}
+{{- /* Metadata of what `helm test` needs. */ -}}
 {{- define "g2rpo.trialMetadata" -}}
-{{- $root := index . 0 -}}
-name: {{ include "g2rpo.name" $root }}-trial
-namespace: {{ $root.Release.Namespace }}
+name: {{ include "g2rpo.name" . }}-trial
+namespace: {{ .Release.Namespace }}
 labels:
   {{- /* Another name than the operator's, so that neither its Service nor its budget counts this pod. */}}
-  {{- $name := printf "%s-trial" (include "g2rpo.fact.operatorName" $root) }}
-  {{- merge (dict "app.kubernetes.io/name" $name) (include "g2rpo.labels" $root | fromYaml) | toYaml | nindent 2 }}
-annotations:
-  helm.sh/hook: test
-  helm.sh/hook-weight: {{ index . 1 | quote }}
-  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  {{- $name := printf "%s-trial" (include "g2rpo.fact.operatorName" .) }}
+  {{- merge (dict "app.kubernetes.io/name" $name) (include "g2rpo.labels" . | fromYaml) | toYaml | nindent 2 }}
 {{- end }}
