@@ -5,7 +5,6 @@ Who calls this: `generate.py`.
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
@@ -17,8 +16,8 @@ from monitoring.panels import (
     RED,
     Column,
     PanelBuilder,
+    facts,
     lines,
-    numbers,
     properties,
     rows,
     stacked,
@@ -35,7 +34,6 @@ ABOUT = About(
 JOB = ("namespace", "name")
 PHASE = over("max", (*JOB, "phase"), job("phase"))
 GPU_SECONDS = job("gpu_seconds_total")
-NO_GRAPH = kinds.BigValueGraphMode.NONE
 COLOURED = {"type": "color-text"}
 PHASE_COLOURS = {
     "type": "value",
@@ -81,14 +79,14 @@ def _shown(share: float, name: str) -> str:
 def _glance() -> list[PanelBuilder]:
     waiting = over("max", JOB, job("phase", phase="~Pending|Queued"))
     return [
-        numbers("Jobs", "By phase.", units.NoUnit, Query(over("sum", ("phase",), PHASE), "{{phase}}")).span(12),
-        numbers(
+        facts("Jobs", "By phase.", units.NoUnit, Query(over("sum", ("phase",), PHASE), "{{phase}}")).span(12),
+        facts(
             "Busy GPUs",
             "GPUs that the jobs hold, on average over the last minutes.",
             units.NoUnit,
             Query(f"sum({over('max', JOB, f'rate({GPU_SECONDS}[$__rate_interval])')})", "GPUs"),
         ).decimals(1),
-        numbers(
+        facts(
             "Waiting jobs",
             "Jobs without pods: created a moment ago, or waiting for Kueue.",
             units.NoUnit,
@@ -108,7 +106,7 @@ def _rows_of_jobs() -> PanelBuilder:
         Column(over("max", JOB, f"increase({GPU_SECONDS}[$__range])") + " / 3600", "GPU-hours"),
     )
     panel = rows(
-        "Jobs",
+        "Jobs by name",
         "Where each of them stands; GPU-hours are those of the time shown, the reward is the mean of the trained ones.",
         units.NoUnit,
         columns,
@@ -141,14 +139,14 @@ def _history() -> list[PanelBuilder]:
 
 def _beginning() -> list[PanelBuilder]:
     def each(title: str, text: str, name: str) -> PanelBuilder:
-        panel = numbers(
+        panel = facts(
             title,
             f"{text} Median and 95th percentile in the time shown, as exact as the histogram's buckets.",
             units.Seconds,
             Query(_shown(0.5, name), "median"),
             Query(_shown(0.95, name), "95 %"),
         )
-        return panel.graph_mode(NO_GRAPH).span(12).height(5)
+        return panel.span(12).height(5)
 
     return [
         each(

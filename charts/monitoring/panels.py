@@ -114,6 +114,12 @@ def numbers(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
     )
 
 
+def facts(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
+    """The values of now, a line each: what has ended is not there, whereas `numbers` shows its last value."""
+    asked: list[Builder[Dataquery]] = [target(query, letter).instant() for query, letter in lettered(queries)]
+    return numbers(title, text, unit).targets(asked).graph_mode(kinds.BigValueGraphMode.NONE)
+
+
 def trends(title: str, text: str, unit: str, pair: tuple[Query, Query]) -> trend.Panel:
     """Curves over iterations; `pair` is what `queries.by_iteration` returns."""
     panel = trend.Panel().title(title).description(text).unit(unit).datasource(DATASOURCE).span(12).height(9)

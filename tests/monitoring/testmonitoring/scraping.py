@@ -1,0 +1,119 @@
+"""A real Prometheus that scrapes targets of this machine, with the labels that the chart's monitors give them.
+
+Who calls this: the tests of the dashboards.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from g2rpo_api import contract
+from monitoring.ask import Prometheus
+from testcluster.locks import CHECKOUT
+from testcluster.process import Component
+
+CHART = CHECKOUT / "charts" / "g2rpo-operator"
+RELABELINGS = CHART / "files" / "trainer-relabelings.yaml"
+SCRAPE_SECONDS = 1.0
+POD_LABEL = "__meta_kubernetes_pod_label_"
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A trainer's pod as Prometheus discovers it."""
+
+    address: str
+    """host:port of its metrics."""
+    job: str
+    attempt: int
+    namespace: str = "team-a"
+    rank: int = 0
+
+    def target(self) -> dict[str, Any]:
+        """What Kubernetes tells of it, and the labels that the Prometheus operator adds to every pod's series."""
+        labels = {contract.LABEL_JOB: self.job, contract.LABEL_ATTEMPT: str(self.attempt)}
+        meta = {f"{POD_LABEL}{name.replace('.', '_').replace('/', '_')}": value for name, value in labels.items()}
+        own = {"namespace": self.namespace, "pod": f"{self.job}-a{self.attempt}-{self.rank}", **meta}
+        return {"targets": [self.address], "labels": own}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is scraped."""
+
+    pods: tuple[Pod, ...] = ()
+    operators: tuple[str, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Further exporters by name; their labels are theirs."""
+
+
+def snake(name: str) -> str:
+    """A key of a PodMonitor's relabeling as Prometheus writes it."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def configuration(targets: Targets) -> dict[str, Any]:
+    """What Prometheus is told; equivalent to the chart's PodMonitor and ServiceMonitor."""
+    relabelings = yaml.safe_load(RELABELINGS.read_text("utf-8"))
+    trainers = {
+        "job_name": "trainers",
+        "static_configs": [pod.target() for pod in targets.pods],
+        "relabel_configs": [{snake(key): value for key, value in each.items()} for each in relabelings],
+    }
+    operator = {"job_name": "operator", "honor_labels": True, "static_configs": [{"targets": [*targets.operators]}]}
+    others = [
+        {"job_name": name, "honor_labels": True, "static_configs": [{"targets": [address]}]}
+        for name, address in targets.others.items()
+    ]
+    interval = f"{SCRAPE_SECONDS:g}s"
+    return {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "scrape_configs": [trainers, operator, *others],
+    }
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def scraping(targets: Targets, folder: Path) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes the targets until the end."""
+    program = shutil.which("prometheus")
+    if program is None:
+        raise FileNotFoundError("no prometheus in PATH; Debian's package of that name has it")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration(targets)), "utf-8")
+    address = f"127.0.0.1:{free_port()}"
+    prometheus = Prometheus(f"http://{address}")
+    command = [
+        program,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address={address}",
+    ]
+    running = Component("prometheus", command, folder / "prometheus.log", lambda: answers(prometheus))
+    try:
+        running.start()
+        yield prometheus
+    finally:
+        running.kill()
+
+
+def answers(prometheus: Prometheus) -> bool:
+    """Whether it is ready."""
+    with suppress(OSError), urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
