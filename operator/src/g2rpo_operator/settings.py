@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from g2rpo_api.base import spelled
 from g2rpo_api.errors import SpecProblem, nearest, show
 from g2rpo_api.schema import allowed, child, description
 
@@ -20,7 +21,7 @@ PREFIX = "G2RPO_OPERATOR_"
 DOWNWARD = {"pod_name": "POD_NAME", "pod_namespace": "POD_NAMESPACE"}
 """Settings that Kubernetes fills in; their variables have the names that are usual for them."""
 Seconds = Annotated[float, Field(gt=0, le=86400)]
-Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Namespace = Annotated[str, spelled(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", 63, "lower-case letters, digits and -")]
 WORDS = {
     "namespaces": "names of namespaces, separated by commas",
     "trainer_image": "the name of an image",
