@@ -87,14 +87,14 @@ DOCKER = Engine(
 )
 PODMAN = Engine(
     "podman",
-    ("build", "--layers", "--format", "docker"),
+    ("build", "--layers", "--force-rm", "--format", "docker"),
     ("image", "inspect", "--format", "{{.Id}}"),
     ("image", "save", "--quiet", "--format", "docker-archive", "--output"),
 )
 # Without a registry, a daemon and a kernel that lets containers nest: chroot is the isolation that works everywhere.
 BUILDAH = Engine(
     "buildah",
-    ("build", "--layers", "--format", "docker", "--isolation", "chroot", "--pull-never", "--identity-label=false"),
+    (*PODMAN.build, "--isolation", "chroot", "--pull-never", "--identity-label=false"),
     ("inspect", "--type", "image", "--format", "{{.FromImageID}}"),
     ("push", "--quiet"),
     joint="{name} docker-archive:{path}:{name}",
