@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help quickstart showcase miniature bench bench-operator test cluster operator check check-format check-lint check-types check-arrows check-pins \
-        check-generated generate format pins images sbom clean trainer-venv dev-venv
+        check-generated docs generate format pins images sbom clean trainer-venv dev-venv docs-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
 ROOT := $(shell cd "$$(dirname "$(strip $(MAKEFILE_LIST))")" && pwd -P)
@@ -51,7 +51,7 @@ images:  ## build the images; ARGS=operator for one of them, ARGS=--install to b
 sbom: dev-venv  ## list what is in the images, in dist/sbom/
 	@PYTHONPATH=docker .venv/bin/python -m images sbom $(ARGS)
 
-check: check-format check-lint check-types check-arrows check-generated check-pins  ## format, lint, types, imports, generated files, pins
+check: check-format check-lint check-types check-arrows check-generated check-pins docs  ## format, lint, types, imports, generated files, pins, documents
 
 check-format: dev-venv
 	@.venv/bin/ruff format --check --diff
@@ -79,6 +79,9 @@ generate: dev-venv  ## write what is made from sources: manifests, the chart, th
 	@PYTHONPATH=charts .venv/bin/python -m values.generate
 	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate
 
+docs: docs-venv  ## the documents as a site, in site/; ARGS=serve to read them while they are written
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(or $(ARGS),build --quiet --strict)
+
 format: dev-venv  ## format the sources and mend what the linter can
 	@.venv/bin/ruff format
 	@.venv/bin/ruff check --fix
@@ -87,12 +90,15 @@ pins:  ## renew the pinned versions; KEEP=1 only adds and drops what the pyproje
 	@requirements/compile.sh $(if $(KEEP),keep,upgrade)
 
 clean:  ## remove what the other targets installed or cached; runs/ stays
-	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-docs .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 trainer-venv:
 	@requirements/install.sh trainer
 
 dev-venv:
 	@requirements/install.sh dev
+
+docs-venv:
+	@requirements/install.sh docs
 
 endif

@@ -39,6 +39,7 @@ print(*project["optional-dependencies"][sys.argv[1]], sep="\n")' "$name")
 compile uv --group uv
 compile build --group build
 compile chart-rules --group chart-rules
+compile docs --group docs
 compile helm --group helm --no-deps # the programs only, not the library around them
 compile operator api/pyproject.toml operator/pyproject.toml
 compile trainer api/pyproject.toml trainer/pyproject.toml

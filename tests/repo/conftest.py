@@ -12,6 +12,8 @@ UNTRACKED = {
     ".git",
     ".uv",
     ".venv",
+    ".venv-docs",
+    "site",
     "runs",
     "__pycache__",
     ".mypy_cache",

@@ -32,6 +32,7 @@ SETS = {
     ),
     "build": ("build", "api-build", "operator-build", "trainer-build"),
     "chart-rules": ("chart-rules",),
+    "docs": ("docs",),
     "helm": ("helm",),
     "uv": ("uv",),
 }

@@ -25,7 +25,7 @@ UV = """#!/usr/bin/env bash
 all="$*"
 case "$all" in
     "cache dir") echo "$FAKES/cache" ;;
-    venv*) mkdir -p .venv/bin && ln -sf "$REAL" .venv/bin/python ;;
+    venv*) mkdir -p "${@: -1}/bin" && ln -sf "$REAL" "${@: -1}/bin/python" ;;
     "pip sync"*) echo "sync ${@: -1}" >>"$FAKES/log"; exit ${FAIL:-0} ;;
     "pip install"*) echo "install ${all##*build.txt }" >>"$FAKES/log" ;;
 esac
@@ -95,6 +95,15 @@ def test_dev_contains_trainer(checkout: Checkout) -> None:
     checkout.install("trainer")
     assert checkout.asked("dev") == DEV
     assert checkout.asked("trainer") == []
+
+
+def test_the_tools_of_the_docs_stand_apart(checkout: Checkout) -> None:
+    checkout.install("dev")
+    assert checkout.asked("docs") == ["sync requirements/docs.txt"]
+    assert checkout.asked("docs") == checkout.asked("dev") == []
+    checkout.change("docs")
+    assert checkout.asked("dev") == []
+    assert checkout.asked("docs") == ["sync requirements/docs.txt"]
 
 
 def test_a_changed_pin_installs_again(checkout: Checkout) -> None:
