@@ -1,0 +1,90 @@
+"""Removed in the wrong order: whatever goes first, nothing is stuck and nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from g2rpo_api.contract import PLURAL
+from testchart.helm import HelmError
+from testchart.site import DEFINITION, OPERATOR, SERVED, Site, values
+from testcluster.process import wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_operator_goes_first(site: Site, team: str) -> None:
+    """Pods train on, and a job can be deleted without anyone who looks after it."""
+    site.install(values())
+    job = site.create("orphan", team)
+    job.wait("Running")
+    site.helm.release("uninstall", "--wait", "--timeout=60s")
+    wait_until(lambda: not site.operators(), "no operator is left")
+    assert [pod["status"]["phase"] for pod in job.pods()] == ["Running"] * 2
+    site.cluster.kubectl("delete", PLURAL, job.name, "-n", team, "--timeout=30s")
+    job.vanish()
+
+
+def test_the_definition_goes_first(site4: Site, team: str) -> None:
+    """Jobs and all that belongs to them go with it; the operator stays, and works again when the definition is back."""
+    site4.install(values())
+    job = site4.create("lost", team)
+    job.wait("Running")
+    uids = {pod["metadata"]["uid"] for pod in site4.operators()}
+    site4.cluster.kubectl("delete", "customresourcedefinition", f"{PLURAL}.g2rpo.dev", "--timeout=60s")
+    job.vanish()
+    site4.helm.upgrade(values())
+    again = site4.create("found", team)
+    again.wait("Running")
+    assert {pod["metadata"]["uid"] for pod in site4.operators()} == uids
+    assert {pod["status"]["phase"] for pod in site4.operators()} == {"Running"}
+    site4.helm.release("uninstall", "--wait", "--timeout=60s")
+
+
+def test_the_namespace_of_the_release_goes_first(site4: Site, team: str) -> None:
+    """The release is gone with it; the jobs are not, and the same release can be installed again."""
+    site4.install(values())
+    job = site4.create("stays", team)
+    job.wait("Running")
+    site4.cluster.kubectl("delete", "namespace", site4.home, "--timeout=60s")
+    assert [pod["status"]["phase"] for pod in job.pods()] == ["Running"] * 2
+    with pytest.raises(HelmError, match="not found"):
+        site4.helm.release("status")
+    site4.cluster.add_namespace(site4.home)
+    site4.install(values())
+    job.succeed()
+    job.wait("Succeeded")
+
+
+def test_the_namespace_of_the_jobs_goes_first(site4: Site, team: str) -> None:
+    """Before the operator, while it runs, and it goes on for the others."""
+    site4.install(values())
+    job = site4.create("buried", team)
+    job.wait("Running")
+    site4.cluster.kubectl("delete", "namespace", team, "--timeout=60s")
+    assert not site4.cluster.api.answers(job.path)
+    other = site4.create("next", "default")
+    other.wait("Running")
+    site4.cluster.kubectl("delete", PLURAL, other.name, "-n", "default", "--timeout=30s")
+    other.vanish()
+
+
+def test_a_definition_that_is_not_kept_takes_its_jobs_along(site: Site, team: str) -> None:
+    site.install(values(crds={"keep": False}))
+    job = site.create("short", team)
+    job.wait("Running")
+    site.helm.release("uninstall", "--wait", "--timeout=60s")
+    site.gone(DEFINITION)
+    assert not site.cluster.api.answers(SERVED)
+    job.vanish()
+
+
+def test_nothing_of_the_release_is_left(site: Site) -> None:
+    """But the definition, and the lease that the leader held."""
+    site.install(values(networkPolicy={"enabled": True}))
+    site.helm.release("uninstall", "--wait", "--timeout=60s")
+    wait_until(lambda: not site.operators(), "no operator is left")
+    everything = site.cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    listed = ",".join(name for name in everything if not name.startswith(("events", "replicasets", "pods.")))
+    selector = f"app.kubernetes.io/name={OPERATOR}"
+    left = site.cluster.kubectl("get", listed, "-A", f"--selector={selector}", "-o", "name").split()
+    assert left == [f"customresourcedefinition.apiextensions.k8s.io/{PLURAL}.g2rpo.dev"]
