@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart showcase miniature bench bench-operator test cluster operator check check-format check-lint check-types check-arrows check-pins \
+.PHONY: help quickstart showcase pictures miniature bench bench-operator test cluster operator check check-format check-lint check-types check-arrows check-pins \
         check-generated docs generate format pins images sbom clean trainer-venv dev-venv docs-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
@@ -22,6 +22,9 @@ quickstart: trainer-venv  ## align the miniature model with a learned reward on 
 
 showcase: quickstart  ## draw the README's pictures from the quickstart's run
 	@.venv/bin/python docs/showcase.py runs/miniature-g2rpo
+
+pictures: dev-venv  ## draw the dashboards from runs that live meanwhile: npm, and prometheus and chromium of Debian
+	@PYTHONPATH=charts:tests/cluster:tests/monitoring:tests/operator .venv/bin/python -m testmonitoring $(ARGS)
 
 miniature: trainer-venv  ## train the shipped miniature model again from nothing
 	@.venv/bin/python -m g2rpo_trainer.miniature $(ARGS)

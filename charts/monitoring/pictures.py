@@ -1,60 +1,69 @@
-"""`python -m monitoring.pictures URL --start S --end S`: draws the dashboards from what a Prometheus answers.
+"""A dashboard with what a Prometheus answers to it, and pictures of that.
 
-Who calls this: the recording of the documentation's pictures.
+Who calls this: the tests of the dashboards, and the making of the documentation's pictures.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monitoring.ask import Prometheus, Span, answers, choices, panels
+from PIL import Image
+
+from monitoring.ask import Prometheus, Span, answers, choices, filled, panels
 from monitoring.drawing import draw
 from monitoring.generate import DASHBOARDS, text_of
 
+Panel = dict[str, Any]
+Page = dict[str, Any]
+"""What the page in render/ draws: the dashboard, its panels with their answers, the time shown."""
+COLOURS = 96
 GRID = 38
 """Pixels of a unit of height, the gap included."""
 
 
-def page(name: str, prometheus: Prometheus, span: Span, chosen: dict[str, list[str]] | None = None) -> dict[str, Any]:
+def page(name: str, prometheus: Prometheus, span: Span, chosen: dict[str, list[str]] | None = None) -> Page:
     """A dashboard with what its panels show; `chosen` are values of variables, in place of all."""
     dashboard = json.loads(text_of(DASHBOARDS[name]()))
     values = choices(dashboard, prometheus, span) | (chosen or {})
     shown = [
-        {"panel": panel, "answers": answers(panel, seen, prometheus, span)} for panel, seen in panels(dashboard, values)
+        {
+            "panel": panel | {"title": filled(panel["title"], seen)},
+            "answers": answers(panel, seen, prometheus, span),
+        }
+        for panel, seen in panels(dashboard, values)
     ]
-    for each, (_, seen) in zip(shown, panels(dashboard, values), strict=True):
-        each["panel"]["title"] = each["panel"]["title"].replace("$reward", seen.get("reward", ""))
     limits = {"start": span.start, "end": span.end, "step": span.step}
     return {"dashboard": dashboard, "panels": shown, "span": limits, "values": values}
 
 
-def height(page: dict[str, Any]) -> int:
-    """Of the picture, in pixels."""
+def only(page: Page, titles: Sequence[str]) -> Page:
+    """The page without the other rows."""
+    rows = [panel for panel in page["dashboard"]["panels"] if panel["type"] == "row"]
+    ends = [row["gridPos"]["y"] for row in rows[1:]] + [sys.maxsize]
+    kept = [(row["gridPos"]["y"], end) for row, end in zip(rows, ends, strict=True) if row["title"] in titles]
+
+    def moved(panel: Panel) -> Panel | None:
+        place, y = panel["gridPos"], 0
+        for start, end in kept:
+            if start <= place["y"] < end:
+                return panel | {"gridPos": place | {"y": y + place["y"] - start}}
+            y += end - start
+        return None
+
+    headings = [row for row in map(moved, rows) if row]
+    shown = [each | {"panel": found} for each in page["panels"] if (found := moved(each["panel"]))]
+    return page | {"dashboard": page["dashboard"] | {"panels": headings}, "panels": shown}
+
+
+def picture(page: Page, output: Path) -> None:
+    """The page as a PNG of few colours, which is a third of the size."""
     places = [each["panel"]["gridPos"] for each in page["panels"]]
-    return GRID * max(int(place["y"] + place["h"]) for place in places) + 8
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or an exception."""
-    parser = argparse.ArgumentParser(prog="python -m monitoring.pictures", description=__doc__.partition("\n")[0])
-    parser.add_argument("url", help="of a Prometheus")
-    parser.add_argument("--start", type=float, required=True, help="unix time at which the dashboards begin")
-    parser.add_argument("--end", type=float, required=True, help="unix time at which they end")
-    parser.add_argument("--scrape", type=float, default=30.0, help="seconds between scrapes (default: 30)")
-    parser.add_argument("--output", type=Path, default=Path("docs/images"), help="folder for the PNGs")
-    parser.add_argument("--dashboards", nargs="+", default=list(DASHBOARDS), help="which (default: all)")
-    given = parser.parse_args(arguments)
-    prometheus, span = Prometheus(given.url), Span(given.start, given.end, given.scrape)
-    for name in given.dashboards:
-        drawn = page(name, prometheus, span)
-        draw(drawn, height(drawn), given.output / f"dashboard-{name}.png")
-        print(given.output / f"dashboard-{name}.png")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    draw(page, GRID * max(int(place["y"] + place["h"]) for place in places) + 8, output)
+    with Image.open(output) as drawn:
+        drawn.convert("RGB").quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            output, optimize=True
+        )

@@ -23,7 +23,7 @@ from testcluster.process import Component
 
 CHART = CHECKOUT / "charts" / "g2rpo-operator"
 RELABELINGS = CHART / "files" / "trainer-relabelings.yaml"
-SCRAPE_SECONDS = 1.0
+SCRAPE_SECONDS = 0.5
 POD_LABEL = "__meta_kubernetes_pod_label_"
 
 
@@ -38,11 +38,15 @@ class Pod:
     namespace: str = "team-a"
     rank: int = 0
 
+    @property
+    def name(self) -> str:
+        return f"{self.job}-a{self.attempt}-{self.rank}"
+
     def target(self) -> dict[str, Any]:
         """What Kubernetes tells of it, and the labels that the Prometheus operator adds to every pod's series."""
         labels = {contract.LABEL_JOB: self.job, contract.LABEL_ATTEMPT: str(self.attempt)}
         meta = {f"{POD_LABEL}{name.replace('.', '_').replace('/', '_')}": value for name, value in labels.items()}
-        own = {"namespace": self.namespace, "pod": f"{self.job}-a{self.attempt}-{self.rank}", **meta}
+        own = {"namespace": self.namespace, "pod": self.name, **meta}
         return {"targets": [self.address], "labels": own}
 
 
@@ -74,7 +78,7 @@ def configuration(targets: Targets) -> dict[str, Any]:
         {"job_name": name, "honor_labels": True, "static_configs": [{"targets": [address]}]}
         for name, address in targets.others.items()
     ]
-    interval = f"{SCRAPE_SECONDS:g}s"
+    interval = f"{round(SCRAPE_SECONDS * 1000)}ms"
     return {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "scrape_configs": [trainers, operator, *others],
