@@ -25,7 +25,6 @@ RUN --mount=type=secret,id=certificates --mount=type=secret,id=environment \
 FROM installer AS tools
 
 FROM installer AS wheels
-ARG SOURCE_DATE_EPOCH
 COPY LICENSE /src/
 COPY api /src/api/
 COPY operator /src/operator/

@@ -70,14 +70,13 @@ def prepare_buildah(bases: set[str], *, install: bool, fresh: bool) -> None:
 
 def build_arguments(target: str, options: argparse.Namespace) -> dict[str, str]:
     """Values of the Dockerfile's ARGs."""
-    epoch = facts.source_date_epoch()
+    created = datetime.fromtimestamp(facts.source_date_epoch(), UTC)
     arguments = {
         "BASE": options.base,
         "VERSION": facts.version(),
         "REVISION": facts.revision(),
         "SOURCE": facts.source(),
-        "CREATED": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "SOURCE_DATE_EPOCH": str(epoch),
+        "CREATED": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     own = {"TRAINER_BASE": options.trainer_base or options.base, "EXTRAS": options.extras}
     return arguments | (own if target == "trainer" else {})

@@ -16,6 +16,8 @@ from images import facts
 
 STAND_IN = "dev.g2rpo.stand-in"
 """Label of an image that this program made in place of a registry's."""
+FILE_TIME = 315532800
+"""1980-01-01, the time of all files: a layer is the same, and need not be fetched again, whatever the commit."""
 
 
 class CannotBuildError(Exception):
@@ -55,15 +57,14 @@ class Engine:
     """Followed by a path and an image's name, joined as `joint` says."""
     joint: str = "{path} {name}"
     timestamp: bool = True
-    """Whether it takes the time of files as an option; docker reads it from the environment."""
+    """Whether it takes the time of files as an option; docker reads an image's from the environment."""
 
     def build_image(self, recipe: Recipe) -> None:
         """Make the target and give it its name; what happens is shown."""
-        epoch = recipe.arguments["SOURCE_DATE_EPOCH"]
-        times = ["--timestamp", epoch] if self.timestamp else []
+        times = ["--timestamp", str(FILE_TIME)] if self.timestamp else []
         # The tool's own progress goes where messages go: what this program prints on stdout is for programs.
         command = [self.name, *self.build, *times, *recipe.options]
-        environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "DOCKER_BUILDKIT": "1"}
+        environment = os.environ | {"SOURCE_DATE_EPOCH": str(facts.source_date_epoch()), "DOCKER_BUILDKIT": "1"}
         done = subprocess.run(command, stdout=2, check=False, env=environment)
         if done.returncode != 0:
             raise CannotBuildError(f"{self.name} could not build {recipe.target}; what it said is above.")

@@ -57,7 +57,7 @@ def git(*arguments: str) -> str:
 
 
 def source_date_epoch() -> int:
-    """Seconds of 1970 that all files of an image bear: the last commit's that changed what goes into one."""
+    """When the images were created, in seconds since 1970: the last commit's time that changed what goes into one."""
     return int(os.environ.get("SOURCE_DATE_EPOCH") or git("log", "-1", "--format=%ct", "--", *INPUTS) or 0)
 
 

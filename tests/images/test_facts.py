@@ -57,7 +57,7 @@ def sourced(file: Path, name: str) -> str:
     return done.stdout
 
 
-def test_files_bear_the_time_of_the_last_commit_that_matters(repository: Path) -> None:
+def test_images_are_as_old_as_the_last_commit_that_matters(repository: Path) -> None:
     assert facts.source_date_epoch() == 1580601600  # 2020-02-02, not 2021
 
 
