@@ -76,14 +76,16 @@ check-generated: dev-venv
 	@.venv/bin/python -m g2rpo_api.generate --check
 	@PYTHONPATH=charts .venv/bin/python -m values.generate --check
 	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate --check
+	@.venv/bin/python docs/architecture.py --check
 
-generate: dev-venv  ## write what is made from sources: manifests, the chart, the reference, the dashboards
+generate: dev-venv  ## write what is made from sources: manifests, the chart, the reference, the dashboards, a picture
 	@.venv/bin/python -m g2rpo_api.generate
 	@PYTHONPATH=charts .venv/bin/python -m values.generate
 	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate
+	@.venv/bin/python docs/architecture.py
 
 docs: docs-venv  ## the documents as a site, in site/; ARGS=serve to read them while they are written
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(or $(ARGS),build --quiet --strict)
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(or $(ARGS),build --strict)
 
 format: dev-venv  ## format the sources and mend what the linter can
 	@.venv/bin/ruff format
