@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from images import facts
 from images.engines import STAND_IN, CannotBuildError, ask
 
 PACKAGES = ("buildah", "mmdebstrap")
@@ -52,8 +51,9 @@ def make(base: str) -> None:
         archive = Path(folder) / "base.tar"
         options = [f"--dpkgopt={line}" for line in LEFT_OUT]
         bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PYTHON}", *options]
-        epoch = {"SOURCE_DATE_EPOCH": str(facts.source_date_epoch())}
-        subprocess.run([*bootstrap, official["suite"], archive], check=True, stdout=2, env=os.environ | epoch)
+        # It would make sources older than the time that Debian's compiled files name, and those be ignored.
+        environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+        subprocess.run([*bootstrap, official["suite"], archive], check=True, stdout=2, env=environment)
         _import(archive, base, official["python"])
 
 

@@ -263,6 +263,35 @@ def test_list_of_contents_names_every_pin(images: dict[str, Image]) -> None:
 
 
 @pytest.fixture
+def bare(tmp_path: Path) -> Iterator[str]:
+    """A working container with Debian and no Python, like a CUDA development image."""
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "trixie", tmp_path / "base.tar"], check=True)
+    container = buildah("from", "scratch")
+    try:
+        buildah("add", "--quiet", container, str(tmp_path / "base.tar"), "/")
+        yield container
+    finally:
+        buildah("rm", container)
+
+
+def buildah(*arguments: str) -> str:
+    return subprocess.run(["buildah", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+@pytest.mark.slow
+def test_a_base_without_python_gets_one_with_headers(bare: str) -> None:
+    def inside(*command: str) -> str:
+        return buildah("run", "--isolation", "chroot", bare, *command)
+
+    assert inside("sh", "-c", "command -v python3 || true") == ""
+    buildah("copy", "--quiet", bare, str(ROOT / "docker" / "base.sh"), "/base.sh")
+    inside("sh", "/base.sh")
+    header = 'import os, sysconfig; print(os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+    assert inside("python3", "-c", header) == "True"
+    assert inside("id", "-u", "g2rpo") == "65532"
+
+
+@pytest.fixture
 def again() -> Iterator[str]:
     """A repository for a second build, removed afterwards."""
     repository = "localhost/g2rpo-again"
