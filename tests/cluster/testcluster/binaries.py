@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,11 @@ ALL = (
     Module("kubernetes", {name: f"k8s.io/kubernetes/cmd/{name}" for name in PARTS}, stamp()),
     Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
 )
+NODE = (
+    Module("kubelet", {"kubelet": "k8s.io/kubernetes/cmd/kubelet"}, stamp()),
+    Module("coredns", {"coredns": "github.com/coredns/coredns"}),
+)
+"""What a node that really runs containers wants besides."""
 
 
 def from_assets() -> dict[str, Path]:
@@ -70,27 +76,27 @@ def from_assets() -> dict[str, Path]:
     return {name: path for name, path in found.items() if os.access(path, os.X_OK)}
 
 
-def ensure() -> dict[str, Path]:
-    """Path of every program, by name; builds those that are missing and says on stderr what it does.
+def ensure(modules: Sequence[Module] = ALL) -> dict[str, Path]:
+    """Path of every program of the modules, by name; builds those that are missing and says on stderr what it does.
 
     Raises subprocess.CalledProcessError when a build fails; the compiler has then said why on stderr.
     """
-    wanted = {name: module.folder / name for module in ALL for name in module.programs}
-    found = wanted | from_assets()
+    wanted = {name: module.folder / name for module in modules for name in module.programs}
+    found = wanted | {name: path for name, path in from_assets().items() if name in wanted}
     missing = [name for name, path in found.items() if not path.exists()]
     if missing:
         with locked(cache_folder() / "kubernetes.lock", "another build of the control plane's programs"):
-            build(missing)
+            build(missing, modules)
     return found
 
 
-def build(missing: list[str]) -> None:
+def build(missing: Sequence[str], modules: Sequence[Module]) -> None:
     """Build programs one after the other (each build uses every core), unless another process just did."""
-    needed = max((wanted_go(module) for module in ALL), key=toolchain.numbers)
+    needed = max((wanted_go(module) for module in modules), key=toolchain.numbers)
     go = toolchain.find_go(needed)
     say(f"building {', '.join(missing)} from source with {go}: some ten minutes on two cores, once per machine")
     for number, name in enumerate(missing, 1):
-        module = next(module for module in ALL if name in module.programs)
+        module = next(module for module in modules if name in module.programs)
         if not (module.folder / name).exists():
             say(f"building {name} ({number} of {len(missing)})")
             say(f"built {name} in {build_one(go, module, name):.0f} s: {module.folder / name}")

@@ -20,12 +20,11 @@ from testcluster.api import Api, Object
 from testcluster.certificates import Authority
 from testcluster.options import Options
 from testcluster.process import Component, tail
-from testcluster.rundir import PROBE_PORT, RunDir
+from testcluster.rundir import RunDir
 
-API_PORT = PROBE_PORT
 ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
 TOKEN_SECONDS = 7 * 24 * 3600
-SERVICES = "10.96.0.0/16"
+SERVICES, API_SERVICE = "10.96.0.0/16", "10.96.0.1"
 FAST_CLIENT = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
@@ -46,11 +45,11 @@ class ControlPlane:
         self.run, self.programs, self.options = run, programs, options
         self.folder = run.folder
         self.audit_log = self.folder / "audit.log"
-        self.server = f"https://{run.address}:{API_PORT}"
+        self.server = f"https://{run.address}:{options.api_port}"
         self.authority = Authority(self.folder / "pki")
         self.admin = self.authority.issue("admin", "/O=system:masters/CN=admin")
         self.token_key = self.authority.signing_key("service-accounts")
-        self.api = Api(run.address, API_PORT, self.authority.pair.certificate, self.admin)
+        self.api = Api(run.address, options.api_port, self.authority.pair.certificate, self.admin)
         self.kubeconfig = self.write_kubeconfig("admin", kubeconfig.certificate(self.admin))
         self.etcd = self.component("etcd", self.etcd_flags(), self.etcd_serves)
         self.apiserver = self.component("kube-apiserver", self.apiserver_flags(), self.apiserver_serves)
@@ -99,7 +98,7 @@ class ControlPlane:
         ]
 
     def apiserver_flags(self) -> list[str]:
-        hosts = ["DNS:localhost", "DNS:kubernetes.default.svc", f"IP:{self.run.address}"]
+        hosts = ["DNS:localhost", "DNS:kubernetes.default.svc", f"IP:{self.run.address}", f"IP:{API_SERVICE}"]
         serving = self.authority.issue("apiserver", "/CN=kube-apiserver", hosts)
         to_kubelet = self.authority.issue("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")
         policy = self.folder / "audit-policy.yaml"
@@ -110,7 +109,7 @@ class ControlPlane:
             f"--bind-address={self.run.address}",
             f"--advertise-address={self.run.address}",
             "--endpoint-reconciler-type=none",
-            f"--secure-port={API_PORT}",
+            f"--secure-port={self.options.api_port}",
             f"--tls-cert-file={serving.certificate}",
             f"--tls-private-key-file={serving.key}",
             f"--client-ca-file={self.authority.pair.certificate}",

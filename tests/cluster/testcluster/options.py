@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from testcluster.rundir import PROBE_PORT
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -38,13 +40,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Options:
-    """Further flags for the programs (a later flag wins), the behaviour of fake pods and the timing."""
+    """Further flags for the programs (a later flag wins), the behaviour of fake pods, the timing and the port."""
 
     apiserver: tuple[str, ...] = ()
     controller_manager: tuple[str, ...] = ()
     scheduler: tuple[str, ...] = ()
     behaviour: Behaviour = field(default_factory=Behaviour)
     timing: Timing = field(default_factory=Timing)
+    api_port: int = PROBE_PORT
 
 
 # For thousands of pods: nothing is queued for fairness, and leases do not drown the requests that are measured.
