@@ -57,6 +57,7 @@ RUN --mount=type=secret,id=certificates --mount=type=secret,id=environment --mou
     && python3 -W ignore -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         -x 'kubernetes/(aio/)?client/(models|api)/' /opt/g2rpo/lib
 
+# uv notes when it installed a wheel: no two builds would be the same.
 FROM operator-pins AS operator-own
 COPY --from=wheels /wheels/g2rpo_api-*.whl /wheels/g2rpo_operator-*.whl /wheels/
 RUN --mount=type=bind,from=tools,source=/opt/installer,target=/opt/installer \
@@ -64,6 +65,7 @@ RUN --mount=type=bind,from=tools,source=/opt/installer,target=/opt/installer \
     sh /mnt/site.sh uv pip install --quiet --no-cache --no-index --no-deps --python /opt/g2rpo/bin/python \
         --prefix /own /wheels/*.whl \
     && rm /own/lib/python3.*/site-packages/*.dist-info/uv_cache.json \
+    && sed -i '/uv_cache.json,/d' /own/lib/python3.*/site-packages/*.dist-info/RECORD \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /own/lib
 
 FROM operator-pins AS operator
@@ -120,6 +122,7 @@ RUN --mount=type=bind,from=tools,source=/opt/installer,target=/opt/installer \
     sh /mnt/site.sh uv pip install --quiet --no-cache --no-index --no-deps --python /opt/g2rpo/bin/python \
         --prefix /own /wheels/*.whl \
     && rm /own/lib/python3.*/site-packages/*.dist-info/uv_cache.json \
+    && sed -i '/uv_cache.json,/d' /own/lib/python3.*/site-packages/*.dist-info/RECORD \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /own/lib
 
 FROM trainer-pins AS trainer

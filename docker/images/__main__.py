@@ -180,6 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             for target in options.targets or facts.TARGETS:
                 sbom(options.repository, target)
+    except KeyboardInterrupt:
+        return 130
     except CannotBuildError as error:
         say(str(error))
         return 1
