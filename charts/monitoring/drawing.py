@@ -46,14 +46,14 @@ def installed() -> Path:
 def bundle() -> Path:
     """The folder with page.js and frames_of.mjs, made if it is not there."""
     base = installed()
-    folder = base / _digest(sorted(SOURCES.iterdir()))
+    folder = base / _digest([Path(__file__), *sorted(SOURCES.iterdir())])
     if not (folder / "done").exists():
         shutil.copytree(SOURCES, folder, dirs_exist_ok=True)
         esbuild = str(base / "node_modules/.bin/esbuild")
-        options = ["--bundle", "--minify", "--log-level=error", '--define:process.env.NODE_ENV="production"', *LOADERS]
-        _run([esbuild, "page.tsx", "--outfile=page.js", *options], folder)
-        window = "--banner:js=globalThis.window = globalThis;"
-        node = ["--platform=node", "--format=esm", "--main-fields=module,main", "--outfile=frames_of.mjs", window]
+        options = ["--bundle", "--log-level=error", '--define:process.env.NODE_ENV="production"', *LOADERS]
+        _run([esbuild, "page.tsx", "--outfile=page.js", "--minify", *options], folder)
+        browser = "--banner:js=globalThis.window = globalThis; globalThis.navigator ??= { languages: ['en'] };"
+        node = ["--platform=node", "--format=esm", "--main-fields=module,main", "--outfile=frames_of.mjs", browser]
         _run([esbuild, "frames_of.ts", *node, *options], folder)
         (folder / "done").touch()
     return folder

@@ -74,7 +74,7 @@ def lines(title: str, text: str, unit: str, *queries: Query) -> timeseries.Panel
         .show_points(kinds.VisibilityMode.NEVER)
         .span_nulls(False)
         .legend(bottom_legend())
-        .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING))
+        .tooltip(every_value())
         .span(8)
         .height(8)
     )
@@ -130,7 +130,8 @@ def trends(title: str, text: str, unit: str, pair: tuple[Query, Query]) -> trend
         .line_width(1)
         .fill_opacity(0)
     )
-    panel = panel.show_points(kinds.VisibilityMode.NEVER).span_nulls(True).legend(bottom_legend())
+    panel = panel.show_points(kinds.VisibilityMode.NEVER).span_nulls(True)
+    panel = panel.legend(bottom_legend()).tooltip(every_value())
     for name, options in ITERATION_TABLE:
         panel = panel.with_transformation(models.DataTransformerConfig(id_val=name, options=options))
     return panel.override_by_name(ITERATION, properties(("unit", "none"), ("decimals", 0)))
@@ -179,6 +180,11 @@ def rows(title: str, text: str, unit: str, columns: Sequence[Column], labels: di
 def palette() -> dashboard.FieldColor:
     """A colour for each series."""
     return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
+
+
+def every_value() -> common.VizTooltipOptions:
+    """All curves at the pointer, the highest first."""
+    return common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING)
 
 
 def bottom_legend() -> common.VizLegendOptions:

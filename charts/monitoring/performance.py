@@ -5,12 +5,13 @@ Who calls this: `generate.py`.
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from monitoring.board import About, Row, board, run_choices
 from monitoring.panels import PanelBuilder, lines, numbers, stacked
-from monitoring.queries import RUN, Query, latest, over, quantile, rate, trainer
+from monitoring.queries import RUN, SECONDS_PER_ITERATION, Query, grown, latest, over, per_second, trainer
 
 ABOUT = About("g2rpo-performance", "G2RPO / Performance", "Where the time of an iteration goes, on ranks and on GPUs.")
 
@@ -26,30 +27,25 @@ def dashboard() -> models.Dashboard:
     return board(ABOUT, run_choices(), rows)
 
 
-def _mean_seconds() -> str:
-    """Mean duration of an iteration."""
-    return f"{rate('step_duration_seconds_sum')} / {rate('step_duration_seconds_count')}"
-
-
 def _glance() -> list[PanelBuilder]:
     return [
         numbers(
             "Iteration",
             "Mean duration of an iteration, evaluations included.",
             units.Seconds,
-            Query(_mean_seconds(), "{{job_name}}"),
+            Query(SECONDS_PER_ITERATION, "{{job_name}}"),
         ),
         numbers(
             "Pictures",
             "Pictures per second that were decoded and scored, over all ranks.",
             units.NoUnit,
-            Query(rate("images_total"), "{{job_name}}"),
+            Query(per_second("images_total"), "{{job_name}}"),
         ).decimals(1),
         numbers(
             "Model calls",
             "Rows per second through the transformer without gradient, over all ranks.",
             units.NoUnit,
-            Query(rate("nfe_total"), "{{job_name}}"),
+            Query(per_second("nfe_total"), "{{job_name}}"),
         ).decimals(1),
         numbers(
             "MFU",
@@ -62,7 +58,7 @@ def _glance() -> list[PanelBuilder]:
 
 def _iterations() -> list[PanelBuilder]:
     phases = over("avg", ("phase",), latest("phase_duration_seconds", "phase"))
-    buckets = trainer("step_duration_seconds_bucket")
+    slow = f"histogram_quantile(0.95, {grown('step_duration_seconds_bucket', 'le', window='1h')})"
     return [
         stacked(
             "Phases",
@@ -72,23 +68,25 @@ def _iterations() -> list[PanelBuilder]:
         ).span(12),
         lines(
             "Duration",
-            "Mean, median and 95th percentile; the latter two as exact as the histogram's buckets.",
+            "Mean of the iterations that just ended, and the 95th percentile of the hour before, as exact as the "
+            "histogram's buckets.",
             units.Seconds,
-            Query(_mean_seconds(), "{{job_name}} mean"),
-            Query(quantile(0.5, buckets, *RUN), "{{job_name}} median"),
-            Query(quantile(0.95, buckets, *RUN), "{{job_name}} 95 %"),
-        ).span(12),
+            Query(SECONDS_PER_ITERATION, "{{job_name}} mean"),
+            Query(slow, "{{job_name}} 95 % of an hour"),
+        )
+        .span_nulls(True)
+        .span(12),
         lines(
             "Pictures",
             "Pictures per second that were decoded and scored, over all ranks.",
             units.NoUnit,
-            Query(rate("images_total"), "{{job_name}}"),
+            Query(per_second("images_total"), "{{job_name}}"),
         ),
         lines(
             "Model calls",
             "Rows per second through the transformer without gradient, over all ranks.",
             units.NoUnit,
-            Query(rate("nfe_total"), "{{job_name}}"),
+            Query(per_second("nfe_total"), "{{job_name}}"),
         ),
         lines(
             "Checkpoints",
@@ -126,7 +124,9 @@ def _ranks() -> list[PanelBuilder]:
             "By kind; on each rank.",
             units.BytesIEC,
             Query(latest("memory_bytes", "rank", "kind"), "{{job_name}} rank {{rank}}, {{kind}}"),
-        ).span(24),
+        )
+        .min(0)
+        .span(24),
     ]
 
 
@@ -144,17 +144,21 @@ def _dcgm(name: str) -> str:
 
 
 def _gpus() -> list[PanelBuilder]:
-    def each(title: str, text: str, unit: str, name: str) -> PanelBuilder:
+    def each(title: str, text: str, unit: str, name: str) -> timeseries.Panel:
         return lines(title, text, unit, Query(_dcgm(name), "{{job_name}} {{Hostname}} GPU {{gpu}}"))
 
     return [
-        each("Busy", "Share of the time in which any kernel ran.", units.Percent, "DCGM_FI_DEV_GPU_UTIL"),
+        each("Busy", "Share of the time in which any kernel ran.", units.Percent, "DCGM_FI_DEV_GPU_UTIL")
+        .min(0)
+        .max(100),
         each(
             "Tensor cores",
             "Share of the cycles in which they worked: what the price of the GPU pays for.",
             units.PercentUnit,
             "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
-        ),
+        )
+        .min(0)
+        .max(1),
         each("GPU memory", "Used of the GPU's own memory.", units.Mebibytes, "DCGM_FI_DEV_FB_USED"),
         each("Power", "Drawn now.", units.Watt, "DCGM_FI_DEV_POWER_USAGE"),
         each("Temperature", "Of the GPU; near its limit it slows down.", units.Celsius, "DCGM_FI_DEV_GPU_TEMP"),

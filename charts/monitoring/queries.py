@@ -57,14 +57,27 @@ def rate(name: str, *by: str, **labels: str) -> str:
     return over("sum", (*RUN, *by), f"rate({trainer(name, **labels)}[$__rate_interval])")
 
 
-def grown(name: str, *by: str, **labels: str) -> str:
-    """By how much a counter grew in the time shown, per run and per `by`."""
-    return over("sum", (*RUN, *by), f"increase({trainer(name, **labels)}[$__range])")
+def grown(name: str, *by: str, window: str = "$__range", **labels: str) -> str:
+    """By how much a counter grew in the time shown, or another, per run and per `by`."""
+    return over("sum", (*RUN, *by), f"increase({trainer(name, **labels)}[{window}])")
 
 
-def quantile(share: float, buckets: str, *by: str, window: str = "$__rate_interval") -> str:
-    """A quantile of a histogram; `buckets` is a selector of its `_bucket` series."""
-    return f"histogram_quantile({share}, {over('sum', (*by, 'le'), f'rate({buckets}[{window}])')})"
+def per_second(name: str, *by: str, **labels: str) -> str:
+    """A counter of what iterations do, over the seconds that they took; nothing where none ended.
+
+    Counters of iterations jump when one ends: by the clock they would grow by nothing, then by a lot.
+    """
+    return f"{rate(name, *by, **labels)} / on ({', '.join(RUN)}) group_left () {ITERATION_SECONDS} >= 0"
+
+
+def quantile(share: float, buckets: str, *by: str) -> str:
+    """A quantile of a histogram, nothing where it got nothing; `buckets` is a selector of its `_bucket` series."""
+    return f"histogram_quantile({share}, {over('sum', (*by, 'le'), f'rate({buckets}[$__rate_interval])')}) >= 0"
+
+
+ITERATION_SECONDS = rate("step_duration_seconds_sum")
+SECONDS_PER_ITERATION = f"{ITERATION_SECONDS} / {rate('step_duration_seconds_count')} >= 0"
+"""Mean duration of the iterations that ended in a window; nothing where none did."""
 
 
 def curve(*by: str, **labels: str) -> str:

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models import units
 
 from monitoring.board import About, Row, board, choice, run_choices
 from monitoring.panels import PanelBuilder, lines, properties
-from monitoring.queries import RUN, Query, latest, over, quantile, rate, trainer
+from monitoring.queries import RUN, Query, latest, over, per_second, quantile, trainer
 
 ABOUT = About(
     "g2rpo-rewards",
@@ -114,13 +114,13 @@ def _service() -> list[PanelBuilder]:
                 )
                 for share, name in ((0.5, "median"), (0.95, "95 %"))
             ),
-        ),
+        ).span_nulls(True),
         lines(
             "Calls",
-            "Per second, over all ranks.",
+            "Per second of an iteration, over all ranks.",
             units.OpsPerSecond,
-            Query(rate("reward_calls_total", "reward", reward="~$reward"), "{{job_name}} {{reward}}"),
-        ),
+            Query(per_second("reward_calls_total", "reward", reward="~$reward"), "{{job_name}} {{reward}}"),
+        ).span_nulls(True),
         lines(
             "Failures",
             "Calls that failed, in the hour before.",

@@ -12,6 +12,7 @@ from monitoring.board import About, Row, board, choice, run_choices
 from monitoring.panels import GREEN, ORANGE, RED, TEXT, PanelBuilder, lines, numbers, properties, shares, steps, trends
 from monitoring.queries import (
     RUN,
+    SECONDS_PER_ITERATION,
     Query,
     above_mean,
     by_iteration,
@@ -20,7 +21,7 @@ from monitoring.queries import (
     grown,
     latest,
     over,
-    rate,
+    per_second,
     trainer,
 )
 
@@ -88,13 +89,12 @@ def _honest() -> PanelBuilder:
 
 def _fast() -> PanelBuilder:
     text = "Seconds per iteration, pictures per second, and the time left at this speed."
-    sums, counts = rate("step_duration_seconds_sum"), rate("step_duration_seconds_count")
     panel = numbers(
         "Is it fast?",
         text,
         units.Seconds,
-        Query(f"{sums} / {counts}", "{{job_name}} per iteration"),
-        Query(rate("images_total"), "{{job_name}} pictures per second"),
+        Query(SECONDS_PER_ITERATION, "{{job_name}} per iteration"),
+        Query(per_second("images_total"), "{{job_name}} pictures per second"),
         Query(latest("eta_seconds"), "{{job_name}} left"),
     )
     return panel.override_by_query("B", properties(("unit", units.NoUnit), ("decimals", 1)))
@@ -151,7 +151,6 @@ def _rewards() -> list[PanelBuilder]:
 
 
 def _compared() -> list[PanelBuilder]:
-    every = latest("reward_mean", "reward", "role", "split", split=EVALUATED)
     return [
         trends(
             "Trained rewards by iteration",
@@ -161,9 +160,10 @@ def _compared() -> list[PanelBuilder]:
         ),
         trends(
             "Evaluations by iteration",
-            "Evaluations of trained and held-out rewards over iterations. Each value stays until the next evaluation.",
+            "Evaluations of trained and held-out rewards over iterations, on unseen prompts where there are such. Each "
+            "value stays until the next evaluation.",
             units.NoUnit,
-            by_iteration(every, "reward", "role", "split"),
+            by_iteration(evaluated("reward", "role", reward="~$reward"), "reward", "role"),
         ),
     ]
 
@@ -234,7 +234,7 @@ def _policy() -> list[PanelBuilder]:
 def _pictures() -> list[PanelBuilder]:
     def each(title: str, text: str, *names: str) -> PanelBuilder:
         found = [Query(latest(f"image_{name}", "split"), f"{{{{job_name}}}} {name}, {{{{split}}}}") for name in names]
-        return shares(title, text, *found).span(6)
+        return lines(title, text, units.PercentUnit, *found).min(0).span(6)
 
     return [
         each("Colour", "Colourfulness, 0 to 1: what tricks a reward is often garish.", "saturation"),

@@ -1,5 +1,5 @@
 // A dashboard as Grafana's own components draw it, from the answers in answers.json.
-import { DataFrame, dateTime, FieldType, getFieldDisplayValues, ReducerID, TimeRange } from '@grafana/data';
+import { DataFrame, dateTime, Field, getFieldDisplayName, getFieldDisplayValues, TimeRange } from '@grafana/data';
 import { BigValue, GlobalStyles, PanelChrome, Table, ThemeContext, TimeSeries, VizRepeater } from '@grafana/ui';
 import React from 'react';
 import { createRoot } from 'react-dom/client';
@@ -52,7 +52,7 @@ function Trend({ panel, frames, width, height, range }: Viz) {
   );
 }
 
-const order = (field: any, panel: any) => (field.name === panel.options.xField ? 1 : 0);
+const order = (field: Field, panel: any) => (getFieldDisplayName(field) === panel.options.xField ? 1 : 0);
 
 function Numbers({ panel, frames, width, height }: Viz) {
   const { options, fieldConfig } = panel;

@@ -44,7 +44,7 @@ TRAINING: dict[str, Any] = {
     },
     "rewards": [
         {"name": "paddle", "type": "PaddleOCR", "paddleOcr": {"score": "Likelihood"}},
-        {"name": "jpeg", "type": "JPEG", "weight": 0.05},
+        {"name": "exact", "type": "PaddleOCR", "weight": 0.5, "paddleOcr": {"score": "ExactMatch"}},
         {"name": "dddd", "type": "DdddOCR", "role": "HeldOut"},
     ],
     "optimizer": {"learningRate": 2e-4, "gradientClip": 0.05},
