@@ -29,7 +29,7 @@ def test_texts_are_those_of_their_own_word() -> None:
         "The scheduler finds no node for a pod; the message says what is short or does not fit. Free it, or mend "
         "workers.resources, nodeSelector or tolerations."
     )
-    assert of_cause("OutOfMemory").startswith("The kernel killed a rank for memory.")
+    assert of_cause("OutOfMemory").startswith("Memory was not enough: of a GPU (exit code 8)")
     assert of_reason("Disrupted") != of_cause("Disrupted")
 
 

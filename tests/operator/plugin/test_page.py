@@ -109,7 +109,7 @@ def test_the_last_failure_has_cause_place_code_advice_and_last_lines() -> None:
         "Last failure  OutOfMemory, attempt 1, 100s ago: exit code 137, pod portrait-a1-1-x on node-1"
     )
     assert "  pod portrait-a1-1-x on node-1 ended with exit code 137, out of memory" in text
-    assert "Raise workers.resources.limits.memory" in text
+    assert "raise workers.resources.limits.memory" in text
     assert "  │ line 30" in text
     assert "line 18\n" not in text, "the newest lines are the ones that tell"
     assert text.count("│ line") == 12
