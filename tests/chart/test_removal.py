@@ -17,6 +17,7 @@ def test_the_operator_goes_first(site: Site, team: str) -> None:
     site.install(values())
     job = site.create("orphan", team)
     job.wait("Running")
+    site.let_collector_learn(team)
     site.helm.release("uninstall", "--wait", "--timeout=60s")
     wait_until(lambda: not site.operators(), "no operator is left")
     assert [pod["status"]["phase"] for pod in job.pods()] == ["Running"] * 2
@@ -25,19 +26,28 @@ def test_the_operator_goes_first(site: Site, team: str) -> None:
 
 
 def test_the_definition_goes_first(site4: Site, team: str) -> None:
-    """Jobs and all that belongs to them go with it; the operator stays, and works again when the definition is back."""
+    """Jobs and all that belongs to them go with it; operators say what is missing, and work when it is back."""
     site4.install(values())
     job = site4.create("lost", team)
     job.wait("Running")
-    uids = {pod["metadata"]["uid"] for pod in site4.operators()}
+    site4.let_collector_learn(team)
+    before = site4.operators()
     site4.cluster.kubectl("delete", "customresourcedefinition", f"{PLURAL}.g2rpo.dev", "--timeout=60s")
     job.vanish()
+    for pod in before:  # which Kubernetes starts again, in place or elsewhere
+        wait_until(lambda pod=pod: "its definition was deleted; starting again" in site4.log(pod), "it ends", 60)
+        assert "starting again" in site4.log(pod).splitlines()[-1]
+    after = [
+        pod for pod in site4.operators() if pod["metadata"]["uid"] not in {old["metadata"]["uid"] for old in before}
+    ]
+    assert len(after) == 2
+    for pod in after:
+        wait_until(lambda pod=pod: "waiting for its definition" in site4.log(pod), "it says what is missing", 60)
     site4.helm.upgrade(values())
-    again = site4.create("found", team)
-    again.wait("Running")
-    assert {pod["metadata"]["uid"] for pod in site4.operators()} == uids
-    assert {pod["status"]["phase"] for pod in site4.operators()} == {"Running"}
-    site4.helm.release("uninstall", "--wait", "--timeout=60s")
+    site4.create("found", team).wait("Running")
+    assert {
+        site4.cluster.api.get(site4.place("pods", pod["metadata"]["name"]))["status"]["phase"] for pod in after
+    } == {"Running"}
 
 
 def test_the_namespace_of_the_release_goes_first(site4: Site, team: str) -> None:
@@ -72,6 +82,7 @@ def test_a_definition_that_is_not_kept_takes_its_jobs_along(site: Site, team: st
     site.install(values(crds={"keep": False}))
     job = site.create("short", team)
     job.wait("Running")
+    site.let_collector_learn(team)
     site.helm.release("uninstall", "--wait", "--timeout=60s")
     site.gone(DEFINITION)
     assert not site.cluster.api.answers(SERVED)

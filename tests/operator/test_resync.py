@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from g2rpo_operator.errors import TransientError
+from g2rpo_operator.errors import NotFoundError, TransientError
 from g2rpo_operator.resources import Resource
 from g2rpo_operator.resync import Resync
 from g2rpo_operator.store import Store
@@ -42,6 +42,9 @@ class Lists:
             if isinstance(page, Exception):
                 raise page
             yield page
+
+    async def list(self, resource: Resource, namespace: str | None, selector: str) -> list[Manifest]:
+        return [item async for page in self.pages(resource, namespace, selector) for item in page]
 
 
 @dataclass
@@ -153,3 +156,18 @@ def test_a_watch_that_does_not_deliver_what_a_list_has_shown_is_silent() -> None
     scene.store.put("Pod", pod(2), watched=True)
     assert scene.resync.silent_seconds("Pod") == 0.0
     assert scene.resync.silent_seconds("Service") == 0.0
+
+
+@pytest.mark.parametrize(("namespaces", "asked"), [((), None), (("team", "others"), "team")])
+def test_whether_the_cluster_knows_jobs_is_asked_without_reading_one(
+    namespaces: tuple[str, ...], asked: str | None
+) -> None:
+    unknown = Lists({"g2rpojobs": [NotFoundError("404 page not found")]})
+    for lists, wanted in ((Lists(), True), (unknown, False)):
+        assert asyncio.run(Scene(lists, namespaces=namespaces).resync.served()) is wanted
+        assert lists.asked == [("g2rpojobs", asked, "g2rpo.dev/job=,g2rpo.dev/job!=")]
+
+
+def test_a_server_that_does_not_answer_says_nothing_about_jobs() -> None:
+    with pytest.raises(TransientError):
+        asyncio.run(Scene(Lists({"g2rpojobs": [TransientError("no answer")]})).resync.served())

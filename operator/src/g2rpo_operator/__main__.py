@@ -46,6 +46,10 @@ DRAIN_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 
 
+class UndefinedError(Exception):
+    """The cluster does not know jobs any more. kopf cannot go on, and ends every task that was started since it was."""
+
+
 @dataclass
 class Operator:
     """One replica: what it knows, and the parts that act on it."""
@@ -61,12 +65,15 @@ class Operator:
     lag: LoopLag
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when leadership ends, even if it begins again at once."""
+    defined: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the cluster was found to know jobs."""
 
     async def lead(self) -> None:
         """While this replica is the leader: list everything, then let the queue run; list again from time to time."""
         while True:
             self.lost.clear()
             await self.election.leading.wait()
+            await self.defined.wait()
             await self._listed(wake_all=True)
             if not self.lost.is_set():
                 self.queue.resume()
@@ -121,8 +128,31 @@ class Operator:
             for task in background:
                 task.cancel()
 
+    async def _defined(self) -> None:
+        """Wait until the cluster knows jobs: a kind that is not known when watches start is never watched."""
+        told = ""
+        while True:
+            try:
+                served = await self.resync.served()
+                wrong = "" if served else "the cluster does not know G2RPOJob; waiting for its definition"
+            except ClusterError as error:
+                wrong = f"cannot see whether the cluster knows G2RPOJob: {error}"
+            if not wrong:
+                self.defined.set()
+                return
+            if wrong != told:
+                logger.warning("%s", wrong)
+            told = wrong
+            await asyncio.sleep(RETRY_SECONDS)
+
     async def _watch(self, ending: asyncio.Event) -> None:
-        """Feed the store for ever."""
+        """Feed the store for ever.
+
+        Raises:
+            UndefinedError: the definition of jobs was deleted.
+        """
+        heed_signals(ending)
+        await self._defined()
         namespaces = self.settings.namespaces
         ours = asyncio.all_tasks()
         watches = await kopf.spawn_tasks(
@@ -132,10 +162,22 @@ class Operator:
             clusterwide=not namespaces,
             namespaces=namespaces,
         )
-        for sign in (signal.SIGINT, signal.SIGTERM):  # kopf would end the watches first, which takes seconds
-            asyncio.get_running_loop().add_signal_handler(sign, ending.set)
-        await kopf.run_tasks(watches, ignored=ours)
+        heed_signals(ending)  # again: kopf would end the watches first, which takes seconds
+        try:
+            await kopf.run_tasks(watches, ignored=ours)
+        except Exception as error:
+            if not await self.resync.served():
+                raise UndefinedError(
+                    "the cluster does not know G2RPOJob any more: its definition was deleted"
+                ) from error
+            raise
         raise RuntimeError("the watches ended, and nobody asked them to")
+
+
+def heed_signals(ending: asyncio.Event) -> None:
+    """Ctrl-C and Kubernetes ask the process to end."""
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, ending.set)
 
 
 async def assemble(settings: Settings, stack: AsyncExitStack) -> Operator:
@@ -236,8 +278,14 @@ def main() -> int:
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # for kopf, which reads nothing else
     collect_garbage_seldom()
-    asyncio.run(run(settings))
-    return 0
+    gone = ""
+    try:
+        asyncio.run(run(settings))
+    except* UndefinedError as group:
+        gone = str(group.exceptions[0])
+    if gone:
+        logger.error("%s; starting again, and waiting for it", gone)
+    return 1 if gone else 0
 
 
 if __name__ == "__main__":

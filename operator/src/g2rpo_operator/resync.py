@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from g2rpo_api import contract
-from g2rpo_operator.cluster import Cluster
+from g2rpo_operator.cluster import JOBS, Cluster
+from g2rpo_operator.errors import NotFoundError
 from g2rpo_operator.reconcile import RESOURCES
 from g2rpo_operator.store import Store
 from g2rpo_operator.world import KINDS, Key, Kind
 
 logger = logging.getLogger(__name__)
 
+NONE_OF_THEM = f"{contract.LABEL_JOB}=,{contract.LABEL_JOB}!="
+"""Selects nothing: whether a kind is known is all that is asked."""
 DELIVERY_SECONDS = 90.0
 """How long a watch may take to deliver what a list has shown: longer than it takes to notice and mend a dead one."""
 
@@ -49,6 +52,18 @@ class Resync:
         self.synced = True
         for key in self.store.keys() if wake_all else ():
             self.wake(key)
+
+    async def served(self) -> bool:
+        """Whether the cluster knows jobs at all.
+
+        Raises:
+            ClusterError: the API server did not answer.
+        """
+        try:
+            await self.cluster.list(JOBS, self.namespaces[0] if self.namespaces else None, NONE_OF_THEM)
+        except NotFoundError:
+            return False
+        return True
 
     async def _list(self, kind: Kind) -> None:
         """Take in a list, page by page.

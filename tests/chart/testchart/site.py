@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from g2rpo_api.contract import API_VERSION, LABEL_JOB, PLURAL
+from g2rpo_api.contract import KIND as KIND_OF_JOBS
 from testchart.helm import CHART, RELEASE, Helm, HelmError, Manifest, Values
 from testcluster.api import ApiError, Object
 from testcluster.cluster import Cluster
@@ -96,6 +97,10 @@ class Site:
         found = self.cluster.api.items(self.place("pods"), labelSelector=f"app.kubernetes.io/name={OPERATOR}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
+    def log(self, pod: Object) -> str:
+        """What a pod has said."""
+        return self.cluster.kubectl("logs", f"--namespace={self.home}", pod["metadata"]["name"])
+
     def logs(self) -> str:
         """Of all operators: for a person who looks for the cause of a failure."""
         files = sorted((self.cluster.run.folder / "pods").glob(f"{self.home}_{OPERATOR}*/*.log"))
@@ -116,6 +121,16 @@ class Site:
         wait_until(lambda: self.cluster.api.answers(SERVED), "jobs are served")
         self.cluster.api.create(self.place(PLURAL, "", namespace, f"/apis/{API_VERSION}"), manifest)
         return Job(self, name, namespace)
+
+    def let_collector_learn(self, namespace: str) -> None:
+        """Wait until Kubernetes' garbage collector knows jobs: of a kind that it does not know, it collects nothing."""
+        job = self.create("learning", namespace, suspend=True)
+        uid = self.cluster.api.get(job.path)["metadata"]["uid"]
+        owner = {"apiVersion": API_VERSION, "kind": KIND_OF_JOBS, "name": job.name, "uid": uid}
+        owned = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": job.name, "ownerReferences": [owner]}}
+        self.cluster.api.create(self.place("configmaps", "", namespace), owned)
+        self.cluster.api.delete(job.path)
+        self.gone(self.place("configmaps", job.name, namespace))
 
     def gone(self, *paths: str) -> None:
         """Wait until nothing answers at these paths."""
