@@ -26,7 +26,7 @@ PACKAGES = {
 }
 """Debian's package of each program."""
 PLUGINS = "containernetworking-plugins"
-DISK_GIB, MEMORY_GIB = 25, 8
+DISK_GIB, MEMORY_GIB = 20, 8
 NAMESPACES = (
     "unshare",
     "--net",

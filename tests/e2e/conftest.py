@@ -1,0 +1,26 @@
+"""The fixture `node`: one for all end-to-end tests, which `make e2e` runs inside its namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from scenes import RESTRICTED, Team, import_images, install
+
+from testnode.node import Node
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """A control plane, and a node that runs containers and says that it has eight GPUs."""
+    with Node.started() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def team(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """A namespace for jobs, and the operator as Helm installs it."""
+    import_images(node)
+    helm = install(node, tmp_path_factory.mktemp("helm"))
+    node.add_namespace("team", RESTRICTED)
+    return Team(node, "team", helm)
