@@ -1,4 +1,4 @@
-"""Dashboard "Performance": where the time of an iteration goes, on ranks and on GPUs.
+"""Dashboard "Performance": where the time of an iteration goes, and what GPUs do meanwhile.
 
 Who calls this: `generate.py`.
 """
@@ -13,7 +13,10 @@ from monitoring.board import About, Row, board, run_choices
 from monitoring.panels import PanelBuilder, lines, numbers, stacked
 from monitoring.queries import RUN, SECONDS_PER_ITERATION, Query, grown, latest, over, per_second, trainer
 
-ABOUT = About("g2rpo-performance", "G2RPO / Performance", "Where the time of an iteration goes, on ranks and on GPUs.")
+ABOUT = About(
+    "g2rpo-performance", "G2RPO / Performance", "Where the time of an iteration goes, and what GPUs do meanwhile."
+)
+LEFT = latest("eta_seconds")
 
 
 def dashboard() -> models.Dashboard:
@@ -21,7 +24,6 @@ def dashboard() -> models.Dashboard:
     rows = [
         Row("Speed", _glance()),
         Row("Iterations", _iterations()),
-        Row("Ranks", _ranks()),
         Row("GPUs, as DCGM sees them", _gpus()),
     ]
     return board(ABOUT, run_choices(), rows)
@@ -47,12 +49,7 @@ def _glance() -> list[PanelBuilder]:
             units.NoUnit,
             Query(per_second("nfe_total"), "{{job_name}}"),
         ).decimals(1),
-        numbers(
-            "MFU",
-            "Share of the GPUs' peak that the model's arithmetic uses; NaN where the peak is unknown, as on CPUs.",
-            units.PercentUnit,
-            Query(latest("mfu_ratio"), "{{job_name}}"),
-        ),
+        numbers("Left", "Until the last iteration, at this speed.", units.Seconds, Query(LEFT, "{{job_name}}")),
     ]
 
 
@@ -95,38 +92,6 @@ def _iterations() -> list[PanelBuilder]:
             Query(latest("checkpoint_duration_seconds"), "{{job_name}} took"),
             Query(f"time() - {latest('checkpoint_last_success_timestamp_seconds')}", "{{job_name}} age"),
         ),
-    ]
-
-
-def _ranks() -> list[PanelBuilder]:
-    compute = latest("rank_compute_seconds", "rank")
-    return [
-        lines(
-            "Work",
-            "Seconds of the last iteration that each rank worked. One that needs longer keeps all others waiting.",
-            units.Seconds,
-            Query(compute, "{{job_name}} rank {{rank}}"),
-        ),
-        lines(
-            "Waiting",
-            "Seconds of the last iteration that each rank waited for the others.",
-            units.Seconds,
-            Query(latest("collective_wait_seconds", "rank"), "{{job_name}} rank {{rank}}"),
-        ),
-        lines(
-            "Skew",
-            "The slowest rank's work over the mean. 1 is even; well above it a rank, or its node, is slow.",
-            units.NoUnit,
-            Query(f"{over('max', RUN, compute)} / {over('avg', RUN, compute)}", "{{job_name}}"),
-        ),
-        lines(
-            "Memory",
-            "By kind; on each rank.",
-            units.BytesIEC,
-            Query(latest("memory_bytes", "rank", "kind"), "{{job_name}} rank {{rank}}, {{kind}}"),
-        )
-        .min(0)
-        .span(24),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Dashboard "Rewards": how each is distributed, whether they agree, what they cost and whether they answer.
+"""Dashboard "Rewards": how each is distributed, whether they agree, and what they cost.
 
 Who calls this: `generate.py`.
 """
@@ -10,17 +10,14 @@ from grafana_foundation_sdk.models import units
 
 from monitoring.board import About, Row, board, choice, run_choices
 from monitoring.panels import PanelBuilder, lines, properties
-from monitoring.queries import RUN, Query, latest, over, per_second, quantile, trainer
+from monitoring.queries import RUN, Query, latest, over, trainer
 
 ABOUT = About(
     "g2rpo-rewards",
     "G2RPO / Rewards",
-    "How each reward is distributed, whether rewards agree, what they cost, and whether they answer.",
+    "How each reward is distributed, whether rewards agree, and what they cost.",
 )
 DASHES, DOTS = (properties(("custom.lineStyle", {"fill": "dash", "dash": [on, off]})) for on, off in ((8, 6), (1, 6)))
-FAILED = over(
-    "sum", (*RUN, "reward"), f"increase({trainer('reward_calls_total', reward='~$reward', result='failed')}[1h])"
-)
 
 
 def dashboard() -> models.Dashboard:
@@ -34,7 +31,7 @@ def dashboard() -> models.Dashboard:
         Row("Distribution", [_distribution()]),
         Row("Agreement", _agreement()),
         Row("Granularities", _granularities()),
-        Row("Service", _service()),
+        Row("Time", _time()),
     ]
     return board(ABOUT, variables, rows)
 
@@ -101,30 +98,24 @@ def _granularities() -> list[PanelBuilder]:
     ]
 
 
-def _service() -> list[PanelBuilder]:
+def _time() -> list[PanelBuilder]:
+    seconds = latest("phase_duration_seconds", phase="reward")
+    whole = over("sum", RUN, latest("phase_duration_seconds", "phase"))
     return [
         lines(
-            "Latency",
-            "Of a call, which judges a batch of pictures: median and 95th percentile, as exact as the buckets.",
+            "Seconds",
+            "Of the last iteration, for all rewards, on the first rank.",
             units.Seconds,
-            *(
-                Query(
-                    quantile(share, trainer("reward_latency_seconds_bucket", reward="~$reward"), *RUN, "reward"),
-                    f"{{{{job_name}}}} {{{{reward}}}} {name}",
-                )
-                for share, name in ((0.5, "median"), (0.95, "95 %"))
-            ),
-        ).span_nulls(True),
+            Query(seconds, "{{job_name}}"),
+        ).span(12),
         lines(
-            "Calls",
-            "Per second of an iteration, over all ranks.",
-            units.OpsPerSecond,
-            Query(per_second("reward_calls_total", "reward", reward="~$reward"), "{{job_name}} {{reward}}"),
-        ).span_nulls(True),
-        lines(
-            "Failures",
-            "Calls that failed, in the hour before.",
-            units.NoUnit,
-            Query(FAILED, "{{job_name}} {{reward}}"),
-        ).min(0),
+            "Share",
+            "Of the last iteration's seconds that went into rewards. Where it is large, a server for them, or a larger "
+            "one, is the next GPU to pay for.",
+            units.PercentUnit,
+            Query(f"{seconds} / {whole}", "{{job_name}}"),
+        )
+        .min(0)
+        .max(1)
+        .span(12),
     ]
