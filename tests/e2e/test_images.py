@@ -292,21 +292,19 @@ def test_a_base_without_python_gets_one_with_headers(bare: str) -> None:
 
 
 @pytest.fixture
-def again() -> Iterator[str]:
-    """A repository for a second build, removed afterwards."""
-    repository = "localhost/g2rpo-again"
-    yield repository
-    for target in TARGETS:
-        for engine in ("docker", "buildah"):
-            if answers(engine, "rmi", facts.image_name(repository, target)):
-                break
+def repositories() -> Iterator[tuple[str, str]]:
+    """Two names for images that are removed afterwards."""
+    names = ("localhost/g2rpo-first", "localhost/g2rpo-second")
+    yield names
+    for name in names:
+        image = facts.image_name(name, "operator")
+        assert any(answers(engine, "rmi", image) for engine in ("docker", "buildah"))
 
 
 @pytest.mark.slow
-def test_two_builds_make_the_same_layers(again: str) -> None:
-    tool("build", "operator")
-    first = archived("operator")
-    tool("build", "operator", "--no-cache", "--repository", again)
-    second = archived("operator", again)
+def test_two_builds_make_the_same_layers(repositories: tuple[str, str]) -> None:
+    for repository in repositories:
+        tool("build", "operator", "--no-cache", "--repository", repository)
+    first, second = (archived("operator", repository) for repository in repositories)
     assert second["rootfs"]["diff_ids"] == first["rootfs"]["diff_ids"]
     assert second["created"] == first["created"]
