@@ -12,8 +12,9 @@ from monitoring.pictures import page
 from testcluster.cluster import Cluster
 from testmonitoring import fleet
 from testmonitoring.looking import last, unanswered
+from testmonitoring.scraping import MISSING, PROGRAM
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PROGRAM, reason=MISSING)]
 Json = dict[str, Any]
 
 

@@ -6,6 +6,7 @@ The panels of GPUs are asked about series of DCGM's shape that come from no GPU;
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,10 @@ from monitoring.pictures import page
 from testmonitoring.dcgm import GPUS
 from testmonitoring.looking import last, series_of, unanswered
 from testmonitoring.runs import BAD, GOOD, NAMESPACE, Recording, recorded
+from testmonitoring.scraping import MISSING, PROGRAM
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.skipif(not PROGRAM, reason=MISSING)]
+by_grafana = pytest.mark.skipif(not shutil.which("npm"), reason="no npm, which brings Grafana's transformations")
 Json = dict[str, Any]
 
 
@@ -66,6 +69,7 @@ def test_a_curve_goes_on_after_a_restart(pages: dict[str, Json], recording: Reco
                 assert min(times) < begins[2] < max(times), title
 
 
+@by_grafana
 def test_runs_compared_by_iteration_are_what_the_runs_wrote_down(pages: dict[str, Json], recording: Recording) -> None:
     """By Grafana's own transformations. A scrape may miss an iteration, and none shows one that was not."""
     for job in (GOOD, BAD):
@@ -91,6 +95,7 @@ def by_iteration(page: Json, title: str, curve: str) -> dict[int, float]:
     return {round(iteration): value for iteration, value in pairs if value is not None and iteration > 0}
 
 
+@by_grafana
 def test_held_out_rewards_are_compared_by_iteration_too(pages: dict[str, Json], recording: Recording) -> None:
     drawn = by_iteration(pages["run"], "Evaluations by iteration", f"{GOOD} dddd heldout")
     wrote = {record["iteration"]: unseen(record) for record in recording.diary(GOOD) if record["evaluation"]}
@@ -119,6 +124,7 @@ def test_a_restart_is_marked_where_the_attempt_begins(pages: dict[str, Json], re
     assert ended < begins[(GOOD, "2")] < resumed
 
 
+@by_grafana
 def test_a_collapse_shows(pages: dict[str, Json]) -> None:
     good, bad = (
         max(by_iteration(pages["run"], "Trained rewards by iteration", f"{job} paddle").items())[1]

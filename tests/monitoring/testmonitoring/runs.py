@@ -32,7 +32,7 @@ NAMESPACE = "art"
 GOOD, BAD = "portrait", "portrait-hot"
 """A job that learns, and the same with a learning rate at which the policy breaks."""
 INTERRUPTED_AT = 12
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 900
 TRAINING: dict[str, Any] = {
     "iterations": 24,
     "model": {"family": "SD3", "path": "builtin:miniature", "maxSequenceLength": 8, "train": {"type": "Full"}},

@@ -24,6 +24,8 @@ from testcluster.process import Component
 CHART = CHECKOUT / "charts" / "g2rpo-operator"
 RELABELINGS = CHART / "files" / "trainer-relabelings.yaml"
 SCRAPE_SECONDS = 0.5
+PROGRAM = shutil.which("prometheus")
+MISSING = "no prometheus in PATH; Debian's package of that name has it"
 POD_LABEL = "__meta_kubernetes_pod_label_"
 
 
@@ -95,15 +97,14 @@ def free_port() -> int:
 @contextmanager
 def scraping(targets: Targets, folder: Path) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the targets until the end."""
-    program = shutil.which("prometheus")
-    if program is None:
-        raise FileNotFoundError("no prometheus in PATH; Debian's package of that name has it")
+    if PROGRAM is None:
+        raise FileNotFoundError(MISSING)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration(targets)), "utf-8")
     address = f"127.0.0.1:{free_port()}"
     prometheus = Prometheus(f"http://{address}")
     command = [
-        program,
+        PROGRAM,
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address={address}",
