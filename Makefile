@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart showcase pictures miniature bench bench-operator test cluster operator check check-format check-lint check-types check-arrows check-pins \
+.PHONY: help quickstart showcase pictures miniature bench bench-operator test e2e cluster operator check check-format check-lint check-types check-arrows check-pins \
         check-generated docs generate format pins images sbom clean trainer-venv dev-venv docs-venv
 
 # `make -f elsewhere/Makefile` works, too; the name may hold spaces, so no $(dir ...), which splits.
@@ -39,6 +39,14 @@ bench-operator: dev-venv  ## the operator's benchmarks: a thousand jobs at once,
 test: dev-venv  ## the tests; ARGS="-m slow" for those of more than twenty seconds
 	@PYTHONPATH=tests/cluster .venv/bin/python -m testcluster binaries >/dev/null
 	@.venv/bin/python -m pytest $(ARGS)
+
+NODE := PYTHONPATH=tests/cluster:tests/e2e .venv/bin/python -m testnode
+
+e2e: dev-venv  ## everything on a real node of this machine: images, Helm, pods (root, Linux); ARGS="-k suspend" for some of it
+	@$(NODE) $(if $(CI),prepare,able)
+	@PYTHONPATH=docker .venv/bin/python -m images build $(if $(CI),--install)
+	@$(NODE) binaries >/dev/null
+	@$(NODE) run -- .venv/bin/python -m pytest tests/e2e -m "" $(ARGS)
 
 cluster: dev-venv  ## a real Kubernetes control plane with fake GPU nodes, to play with until Ctrl-C
 	@PYTHONPATH=tests/cluster exec .venv/bin/python -m testcluster up $(ARGS)
