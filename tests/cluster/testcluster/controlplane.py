@@ -33,9 +33,6 @@ omitStages: [RequestReceived]
 rules:
 - level: Metadata
 """
-# Nobody here resolves or routes Services, and endpoints must not be loopback addresses: the controllers that write
-# them would fail for ever.
-NO_ENDPOINTS = "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
 
 
 class ControlPlane:
@@ -145,7 +142,7 @@ class ControlPlane:
             f"--node-monitor-grace-period={timing.grace}s",
             "--node-eviction-rate=10",
             "--secondary-node-eviction-rate=10",
-            f"--controllers={NO_ENDPOINTS}",
+            f"--controllers={self.options.controllers}",
             *FAST_CLIENT,
             *self.options.controller_manager,
         ]

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 
 from testcluster.rundir import PROBE_PORT
 
+# Nobody here resolves or routes Services, and endpoints must not be loopback addresses: the controllers that write
+# them would fail for ever.
+NO_ENDPOINTS = "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -40,7 +44,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Options:
-    """Further flags for the programs (a later flag wins), the behaviour of fake pods, the timing and the port."""
+    """What a caller may choose; of further flags for the programs, a later one wins."""
 
     apiserver: tuple[str, ...] = ()
     controller_manager: tuple[str, ...] = ()
@@ -48,6 +52,7 @@ class Options:
     behaviour: Behaviour = field(default_factory=Behaviour)
     timing: Timing = field(default_factory=Timing)
     api_port: int = PROBE_PORT
+    controllers: str = NO_ENDPOINTS
 
 
 # For thousands of pods: nothing is queued for fairness, and leases do not drown the requests that are measured.

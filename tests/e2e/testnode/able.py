@@ -22,6 +22,7 @@ PACKAGES = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "podman": "podman",
     "prometheus": "prometheus",
 }
 """Debian's package of each program."""

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from testcluster.rundir import base_folder, remove_dead
 from testnode.able import NAMESPACES
 from testnode.facts import API_IP, BRIDGE, CONTROLLERS, DNS_IP, INSIDE, NODE_IP
 
@@ -29,6 +30,7 @@ def run(command: Sequence[str]) -> int:
         return wait_through_interrupts(process)
     finally:
         remove_group(group)
+        remove_dead(base_folder())
 
 
 def wait_through_interrupts(process: subprocess.Popen[bytes]) -> int:

@@ -36,7 +36,7 @@ GPU = "nvidia.com/gpu"
 VOLUMES = "/api/v1/persistentvolumes"
 OPTIONS = Options(
     apiserver=("--bind-address=0.0.0.0",),
-    controller_manager=("--controllers=*",),
+    controllers="*",
     timing=Timing(lease=40, monitor=2, grace=40, toleration=30),
     api_port=API_PORT,
 )
