@@ -92,7 +92,7 @@ def stacked(title: str, text: str, unit: str, *queries: Query) -> timeseries.Pan
 
 
 def numbers(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
-    """The last value of each series, a line each, above its course."""
+    """The last value of each series, a line each."""
     return (
         stat.Panel()
         .title(title)
@@ -101,7 +101,7 @@ def numbers(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
         .datasource(DATASOURCE)
         .targets(targets(queries))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .graph_mode(kinds.BigValueGraphMode.AREA)
+        .graph_mode(kinds.BigValueGraphMode.NONE)
         .color_mode(kinds.BigValueColorMode.VALUE)
         .text_mode(kinds.BigValueTextMode.VALUE_AND_NAME)
         .justify_mode(kinds.BigValueJustifyMode.AUTO)
@@ -117,7 +117,7 @@ def numbers(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
 def facts(title: str, text: str, unit: str, *queries: Query) -> stat.Panel:
     """The values of now, a line each: what has ended is not there, whereas `numbers` shows its last value."""
     asked: list[Builder[Dataquery]] = [target(query, letter).instant() for query, letter in lettered(queries)]
-    return numbers(title, text, unit).targets(asked).graph_mode(kinds.BigValueGraphMode.NONE)
+    return numbers(title, text, unit).targets(asked)
 
 
 def trends(title: str, text: str, unit: str, pair: tuple[Query, Query]) -> trend.Panel:

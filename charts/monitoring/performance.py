@@ -78,13 +78,13 @@ def _iterations() -> list[PanelBuilder]:
             "Pictures per second that were decoded and scored, over all ranks.",
             units.NoUnit,
             Query(per_second("images_total"), "{{job_name}}"),
-        ),
+        ).span_nulls(True),
         lines(
             "Model calls",
             "Rows per second through the transformer without gradient, over all ranks.",
             units.NoUnit,
             Query(per_second("nfe_total"), "{{job_name}}"),
-        ),
+        ).span_nulls(True),
         lines(
             "Checkpoints",
             "Seconds that the last one took, and how old it is: what a lost node costs.",
