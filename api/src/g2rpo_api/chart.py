@@ -60,6 +60,7 @@ def facts() -> str:
         "container": {key: container[key] for key in FIXED_IN_CONTAINER},
         "containerSecurity": container["securityContext"],
         "environment": container["env"],
+        "explanations": install.explanations(),
         "rules.jobs": [grant.rule() for grant in WHERE_JOBS_ARE],
         "rules.podProxy": [POD_PROXY.rule()],
         "rules.home": [grant.rule() for grant in AT_HOME],
