@@ -82,7 +82,7 @@ def redefine(cluster: Cluster, spoil: Callable[[Schema], None] = lambda _: None)
 
 def without_a_key(schema: Schema) -> None:
     """As in a definition of an earlier version."""
-    del schema["properties"]["spec"]["properties"]["stop"]
+    del schema["properties"]["spec"]["properties"]["imagePullPolicy"]
 
 
 def without_checks(schema: Schema) -> None:
@@ -104,7 +104,7 @@ def test_a_cluster_that_does_not_know_jobs(home: Cluster, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("spoil", "check", "told"),
     [
-        (without_a_key, "the cluster takes jobs", 'unknown field "spec.stop"'),
+        (without_a_key, "the cluster takes jobs", 'unknown field "spec.imagePullPolicy"'),
         (without_checks, "the cluster refuses mistakes", "a job with 0 iterations"),
     ],
 )

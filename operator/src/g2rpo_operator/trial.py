@@ -94,7 +94,7 @@ async def trial(settings: Settings) -> bool:
             try:
                 wrong = await check(cluster, namespace, settings)
             except ClusterError as error:
-                wrong = str(error)
+                wrong = " ".join(str(error).split())
             print(f"not so  {name}: {wrong}" if wrong else f"ok      {name}", flush=True)
             well = well and not wrong
     return well
