@@ -16,7 +16,7 @@ from testcluster.process import wait_until
 from testdocuments.commands import ROOT, prepare, run, walk
 
 GUIDE = ROOT / "docs/first-job.md"
-ITERATIONS = 20
+ITERATIONS = 8
 
 
 @contextmanager
