@@ -24,6 +24,7 @@ SOURCES = Path(__file__).parent / "render"
 ICONS = "node_modules/@grafana/ui/dist/public"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 LOADERS = [f"--loader:.{kind}=dataurl" for kind in ("png", "svg", "ttf", "woff2")]
+SCROLLBARS = "--alias:react-custom-scrollbars-2=./scrollbars.js"
 BROWSER_SECONDS = 120
 WIDTH = 1600
 
@@ -51,7 +52,7 @@ def bundle() -> Path:
         shutil.copytree(SOURCES, folder, dirs_exist_ok=True)
         esbuild = str(base / "node_modules/.bin/esbuild")
         options = ["--bundle", "--log-level=error", '--define:process.env.NODE_ENV="production"', *LOADERS]
-        _run([esbuild, "page.tsx", "--outfile=page.js", "--minify", *options], folder)
+        _run([esbuild, "page.tsx", "--outfile=page.js", "--minify", SCROLLBARS, *options], folder)
         browser = "--banner:js=globalThis.window = globalThis; globalThis.navigator ??= { languages: ['en'] };"
         node = ["--platform=node", "--format=esm", "--main-fields=module,main", "--outfile=frames_of.mjs", browser]
         _run([esbuild, "frames_of.ts", *node, *options], folder)
@@ -110,6 +111,7 @@ def draw(page: dict[str, Any], height: int, output: Path) -> None:
                 "--no-sandbox",
                 "--disable-gpu",
                 "--hide-scrollbars",
+                "--enable-logging=stderr",
                 "--force-color-profile=srgb",
             ]
             size = [f"--window-size={WIDTH},{height}", f"--user-data-dir={folder / 'profile'}"]

@@ -38,6 +38,13 @@ def page(pods: Sequence[Pod]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Server(ThreadingHTTPServer):
+    """Does not mind a scraper that gives up."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
 def exporter(pods: Sequence[Pod]) -> Iterator[str]:
     """The address of such an exporter."""
@@ -54,7 +61,7 @@ def exporter(pods: Sequence[Pod]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

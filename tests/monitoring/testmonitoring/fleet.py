@@ -40,7 +40,8 @@ def recorded(cluster: Cluster, folder: Path) -> Iterator[tuple[Prometheus, Span]
         for namespace in TEAMS:
             cluster.add_namespace(namespace)
             closing.callback(cluster.remove_namespace, namespace)
-        for node in cluster.nodes(2, gpus=4, prefix="fleet", labels=GPU_NODES, taint=True):
+        nodes = cluster.nodes(2, gpus=4, prefix="fleet", labels=GPU_NODES, taint=True)
+        for node in [*nodes, *cluster.nodes(2, gpus=0, prefix="plain")]:
             closing.callback(cluster.remove_node, node)
         operator = stage.operator(*TEAMS)
         start = time.time()
