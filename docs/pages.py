@@ -14,6 +14,7 @@ from posixpath import normpath, relpath
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
@@ -22,6 +23,7 @@ DOCUMENTS = ("*.md", "docs/*.md", "benchmarks/*.md", "charts/*/README.md", "test
 ASSETS = ("docs/*.css", "docs/images/*", "benchmarks/results/*.svg")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+FETCHED = re.compile(r"<(?:script|img|iframe|link|source)\b[^>]*\b(?:src|href)=\"https?:[^>]*>")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 
 
@@ -95,3 +97,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
     parts = FENCED.split(markdown)
     return "".join(part if index % 2 else LINK.sub(lead, part) for index, part in enumerate(parts))
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> None:
+    """Nothing is fetched from elsewhere to show a page.
+
+    Raises:
+        PluginError: something would be.
+    """
+    if fetched := FETCHED.findall(output):
+        raise PluginError(f"{page.file.src_uri} would need a network: {fetched}")

@@ -13,7 +13,11 @@ from testcluster.cluster import Cluster
 from testoperator.podsecurity import violations
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PATHS = {"Deployment": "/apis/apps/v1/namespaces/{}/deployments", "Service": "/api/v1/namespaces/{}/services"}
+PATHS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "Service": "/api/v1/namespaces/{}/services",
+}
 
 
 def shown(guide: Path) -> list[dict[str, Any]]:
