@@ -32,11 +32,6 @@ FROM_PARENTS: Schema = {
 ROOT = Values.model_json_schema(by_alias=True)
 
 
-def defaults() -> dict[str, Any]:
-    """The values of an installation for which nothing was chosen."""
-    return _default(Values())
-
-
 def values_yaml() -> str:
     """The defaults, each under its meaning."""
     return "\n".join(_lines((), Values(), ""))

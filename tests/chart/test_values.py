@@ -11,7 +11,10 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from g2rpo_api.generate import outdated
 from testchart.helm import CHART, Helm, HelmError
+from testcluster.locks import CHECKOUT
+from values.generate import FILES
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -51,6 +54,10 @@ def merged(whole: Any, part: Any) -> Any:
     if not (isinstance(whole, dict) and isinstance(part, dict)):
         return part
     return whole | {key: merged(whole.get(key), value) for key, value in part.items()}
+
+
+def test_file_schema_and_readme_are_what_the_model_says() -> None:
+    assert outdated(CHECKOUT, FILES) == []
 
 
 def test_the_schema_is_one() -> None:

@@ -17,7 +17,7 @@ FOREIGN = {
     ),
 }
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"\bmake ((?:[a-z-]+ ?)+)")
+COMMAND = re.compile(r"\bmake ((?:[a-z0-9-]+ ?)+)")
 LINK = re.compile(r"\]\(([^)#\s]+)")
 QUICKSTART = Path(__file__).parents[2] / "manifests" / "samples" / "miniature-g2rpo.yaml"
 SHADOWING = {"math", "types", "queue", "logging", "platform"}
@@ -32,7 +32,7 @@ def documents(texts: dict[Path, str]) -> dict[Path, str]:
 @pytest.fixture(scope="module")
 def targets(texts: dict[Path, str]) -> set[str]:
     """What `make` can be asked for."""
-    return set(re.findall(r"^([a-z-]+):", texts[Path("Makefile")], re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):", texts[Path("Makefile")], re.MULTILINE))
 
 
 def code(text: str) -> str:
