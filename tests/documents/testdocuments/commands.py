@@ -26,7 +26,7 @@ DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 BLOCK = re.compile(r"^(?P<lead> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=lead)```$", re.MULTILINE | re.DOTALL)
 SHELLS = ("sh", "bash", "console")
 PROMPT = "$ "
-JOB = ROOT / "manifests/samples/miniature-g2rpo.yaml"
+JOB = "manifests/samples/miniature-g2rpo.yaml"
 SHARED = (".venv", "Dockerfile", "api", "benchmarks", "charts", "docker", "docs", "operator", "requirements", "trainer")
 """What commands name that a walk does not change."""
 
@@ -130,18 +130,20 @@ def prepare(folder: Path, iterations: int) -> None:
     for name in SHARED:
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "manifests", folder / "manifests")
-    job = yaml.safe_load(JOB.read_text(encoding="utf-8"))
-    job["spec"]["training"] |= {"iterations": iterations}
-    job["spec"]["training"]["evaluation"] |= {"maxPrompts": 4}
-    (folder / JOB.relative_to(ROOT)).write_text(with_iterations(JOB.read_text(encoding="utf-8"), iterations))
+    sample = cheaper((ROOT / JOB).read_text(encoding="utf-8"), iterations)
+    (folder / JOB).write_text(sample, encoding="utf-8")
+    job = yaml.safe_load(sample)
     job["metadata"]["name"] = "my-job"
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
 
 
-def with_iterations(text: str, iterations: int) -> str:
-    """The sample as it stands, but shorter: commands may change other lines of it."""
-    shorter = re.sub(r"^    iterations: \d+$", f"    iterations: {iterations}", text, flags=re.MULTILINE)
-    return re.sub(r"^      maxPrompts: \d+$", "      maxPrompts: 4", shorter, flags=re.MULTILINE)
+def cheaper(sample: str, iterations: int) -> str:
+    """The sample as it stands, comments and all, but for what decides how long it takes."""
+    for key, value in {"iterations": iterations, "groupSize": 2, "maxPrompts": 4}.items():
+        sample, found = re.subn(rf"^( +{key}:) \d+$", rf"\1 {value}", sample, flags=re.MULTILINE)
+        if found != 1:
+            raise ValueError(f"the sample has {found} lines with {key}")
+    return sample
 
 
 def run(script: list[str], folder: Path, seconds: float, **environment: str) -> str:
