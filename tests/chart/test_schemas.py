@@ -74,11 +74,20 @@ def judge(request: pytest.FixtureRequest, prometheus_definitions: list[Path]) ->
     return Judge(request.param, prometheus_definitions)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_manifest_is_right(choice: str, judge: Judge, helm4: Helm) -> None:
-    rendered = helm4.template(CHOICES[choice], kube_version=f"{judge.version}.0", api_versions=[MONITORING])
+def assert_right(judge: Judge, helm: Helm, choice: str) -> None:
+    rendered = helm.template(CHOICES[choice], kube_version=f"{judge.version}.0", api_versions=[MONITORING])
     assert len(rendered) >= 2
     assert judge.faults(rendered) == []
+
+
+def test_all_that_can_be_chosen_is_right_for_every_version(judge: Judge, helm4: Helm) -> None:
+    assert_right(judge, helm4, "everything")
+
+
+@pytest.mark.parametrize("version", [OLDEST, VERSIONS[-1]])
+@pytest.mark.parametrize("choice", sorted(set(CHOICES) - {"everything"}))
+def test_every_choice_is_right(choice: str, version: str, helm4: Helm, prometheus_definitions: list[Path]) -> None:
+    assert_right(Judge(version, prometheus_definitions), helm4, choice)
 
 
 def test_so_is_what_is_installed_without_helm(judge: Judge) -> None:
