@@ -132,7 +132,7 @@ def _history() -> list[PanelBuilder]:
             "Restarts by reason",
             "Attempts that were followed by another, in each hour before; docs/reference.md explains the reasons.",
             units.NoUnit,
-            Query(_growth("restarts_total", "reason", window="1h"), "{{reason}}"),
+            Query(_growth("restarts_total", "reason", window="1h") + " > 0", "{{reason}}"),
         ),
     ]
 

@@ -89,6 +89,11 @@ function seriesFrames(target: any, series: Series[], times: number[]): DataFrame
   });
 }
 
+/** The points of time that an answer about one moment has. */
+function instants(series: Series[]): number[] {
+  return [...new Set(series.flatMap(({ values }) => values.map(([time]) => Math.round(time * 1000))))];
+}
+
 /** One frame with a row for each value: time, labels, value. */
 function tableFrame(target: any, series: Series[]): DataFrame {
   const rows = series.flatMap(({ metric, values }) =>
@@ -116,7 +121,7 @@ export async function framesOf({ panel, answers }: Shown, times: number[]): Prom
     if (target.format === 'table') {
       return series.length > 0 ? [tableFrame(target, series)] : [];
     }
-    return seriesFrames(target, series, times);
+    return seriesFrames(target, series, target.instant ? instants(series) : times);
   });
   const context = { interpolate: (text: string) => text };
   const made = await lastValueFrom(transformDataFrame(panel.transformations ?? [], asked, context));

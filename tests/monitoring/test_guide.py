@@ -1,0 +1,63 @@
+"""What the guide to monitoring tells people to write is what Prometheus takes, and what the chart does."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring.generate import DASHBOARDS
+from testmonitoring.scraping import CHART, CHECKOUT, RELABELINGS, snake
+
+GUIDE = CHECKOUT / "docs" / "monitor.md"
+PROMTOOL = shutil.which("promtool")
+
+
+def blocks() -> list[str]:
+    """The guide's configurations of Prometheus."""
+    return re.findall(r"^```yaml\n(scrape_configs:.*?)^```", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def configurations() -> list[dict[str, Any]]:
+    return [yaml.safe_load(block) for block in blocks()]
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="no promtool in PATH; Debian's package prometheus has it")
+@pytest.mark.parametrize("number", range(2))
+def test_prometheus_takes_the_guides_configuration(number: int, tmp_path: Path) -> None:
+    """But for finding pods: Debian builds it without."""
+    text = blocks()[number].replace("kubernetes_sd_configs: [{role: pod}]", "static_configs: []")
+    (tmp_path / "prometheus.yml").write_text(text, "utf-8")
+    checked = subprocess.run([str(PROMTOOL), "check", "config", "prometheus.yml"], cwd=tmp_path, capture_output=True)
+    assert checked.returncode == 0, checked.stdout.decode() + checked.stderr.decode()
+
+
+def test_pods_get_the_labels_that_the_charts_monitor_gives_them() -> None:
+    pods, operator = configurations()[0]["scrape_configs"]
+    chart = [
+        {snake(key): value for key, value in each.items()} for each in yaml.safe_load(RELABELINGS.read_text("utf-8"))
+    ]
+    assert [each for each in pods["relabel_configs"] if each in chart] == chart
+    named = {each["target_label"] for each in pods["relabel_configs"] if "target_label" in each}
+    assert named == {"namespace", "pod", "job_name", "attempt"}
+    assert operator["honor_labels"] is True
+    assert "honorLabels: true" in (CHART / "templates" / "servicemonitor.yaml").read_text("utf-8")
+
+
+def test_a_run_without_a_cluster_gets_the_same_labels() -> None:
+    (trainers,) = configurations()[1]["scrape_configs"]
+    (target,) = trainers["static_configs"]
+    assert target["labels"].keys() == {"namespace", "job_name", "attempt"}
+
+
+def test_every_dashboard_is_explained_and_shown() -> None:
+    text = GUIDE.read_text("utf-8")
+    for name in DASHBOARDS:
+        assert f"\n## {name.title()}\n" in text
+        assert f"images/dashboard-{name}.png" in text
+        assert (GUIDE.parent / "images" / f"dashboard-{name}.png").stat().st_size < 250_000
