@@ -1,4 +1,4 @@
-"""`python -m monitoring.generate [--check] [FOLDER]`: writes the chart's dashboards from their modules.
+"""`python -m monitoring.generate [--check] [FOLDER]`: writes the chart's dashboards and alerts from their modules.
 
 Who calls this: `make generate`, and `make check-generated`, which writes nothing and fails where a file is not what
 the modules say.
@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring import fleet, performance, rewards, run
+from monitoring import alerts, fleet, performance, rewards, run
 
 CHART = "charts/g2rpo-operator"
+MADE_BY = "# Made by `make generate` from charts/monitoring/alerts.py: change it there.\n"
 DASHBOARDS: Mapping[str, Callable[[], Dashboard]] = {
     "run": run.dashboard,
     "performance": performance.dashboard,
@@ -33,7 +35,9 @@ def text_of(dashboard: Dashboard) -> str:
 
 def files() -> dict[str, str]:
     """Path in the checkout -> its text."""
-    return {f"{CHART}/dashboards/{name}.json": text_of(make()) for name, make in DASHBOARDS.items()}
+    dashboards = {f"{CHART}/dashboards/{name}.json": text_of(make()) for name, make in DASHBOARDS.items()}
+    rules = yaml.safe_dump(alerts.rules(), sort_keys=False, width=110, allow_unicode=True)
+    return {**dashboards, f"{CHART}/rules/alerts.yaml": f"{MADE_BY}{rules}"}
 
 
 def outdated(root: Path) -> list[str]:
