@@ -64,7 +64,7 @@ def test_every_iteration_is_in_the_run_folder_once(finished: Job) -> None:
 
 def test_the_plugin_fetches_the_report(finished: Job, team: Team, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    team.plugin("report", "first", "--output", str(page))
+    team.plugin("report", "first", "--output-file", str(page))
     assert page.read_text() == (finished.runs / "first" / "report.html").read_text()
 
 

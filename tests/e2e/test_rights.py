@@ -11,7 +11,7 @@ from scenes import OPERATOR_NAMESPACE, Team
 FORBIDDEN = [
     ("get", "secrets"),
     ("get", "nodes"),
-    ("get", "pods", "--subresource=exec"),
+    ("create", "--raw", "/api/v1/namespaces/team/pods/any/exec?command=id", "--filename", "/dev/null"),
     ("get", "serviceaccounts"),
     ("get", "namespaces"),
     ("get", "clusterroles"),
