@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,9 @@ def installed() -> Path:
 def bundle() -> Path:
     """The folder with page.js and frames_of.mjs, made if it is not there."""
     base = installed()
-    folder = base / _digest([Path(__file__), *sorted(SOURCES.iterdir())])
-    if not (folder / "done").exists():
+    made = base / _digest([Path(__file__), *sorted(SOURCES.iterdir())])
+    if not made.exists():
+        folder = Path(tempfile.mkdtemp(dir=base))
         shutil.copytree(SOURCES, folder, dirs_exist_ok=True)
         esbuild = str(base / "node_modules/.bin/esbuild")
         options = ["--bundle", "--log-level=error", '--define:process.env.NODE_ENV="production"', *LOADERS]
@@ -56,8 +57,10 @@ def bundle() -> Path:
         browser = "--banner:js=globalThis.window = globalThis; globalThis.navigator ??= { languages: ['en'] };"
         node = ["--platform=node", "--format=esm", "--main-fields=module,main", "--outfile=frames_of.mjs", browser]
         _run([esbuild, "frames_of.ts", *node, *options], folder)
-        (folder / "done").touch()
-    return folder
+        with suppress(OSError):  # another process was faster
+            folder.rename(made)
+        shutil.rmtree(folder, ignore_errors=True)
+    return made
 
 
 def _digest(paths: list[Path]) -> str:
