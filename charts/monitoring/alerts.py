@@ -208,11 +208,12 @@ OPERATING = (
     Alert(
         "QueueStuck",
         f"max({OPERATOR}queue_longest_look_seconds) > 120"
+        f" or max({OPERATOR}watch_silent_seconds) > 300"
         f" or (max({OPERATOR}queue_depth) > 0 and on () sum(rate({OPERATOR}reconcile_total[10m])) == 0)",
         "5m",
         "critical",
         "The operator does not get on with its jobs.",
-        "A look at a job takes minutes, or jobs wait and none is looked at.",
+        "A look at a job takes minutes, a watch delivers nothing, or jobs wait and none is looked at.",
     ),
 )
 ALERTS = (*LEARNING, *RUNNING_WELL, *OPERATING)
