@@ -56,7 +56,7 @@ def copied(log: Path, shell: subprocess.Popen[bytes]) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1000)
 def test_the_walk(tmp_path: Path) -> None:
     folder = tmp_path / "checkout"
     prepare(folder, ITERATIONS)
@@ -67,7 +67,7 @@ def test_the_walk(tmp_path: Path) -> None:
         here = plain | copied(first, cluster)
         terminals.enter_context(terminal("make operator", second, here))
         wait_until(lambda: "created" in second.read_text(), "the definition is there", 60)
-        told = run(walk(GUIDE), folder, 500, **here)
+        told = run(walk(GUIDE), folder, 900, **here)
         kubeconfig = Path(here["KUBECONFIG"])
     assert re.search(rf"^miniature-g2rpo +Running +\d+/{ITERATIONS} +0\.\d+ +0\.\d+ ", told, re.MULTILINE), told
     assert "goes on from the newest checkpoint" in told or "resumed" in told

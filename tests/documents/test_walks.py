@@ -16,8 +16,9 @@ from testdocuments.walks import WALKS, Walk
 
 APART = {"docs/first-job.md"}
 """Have a test of their own."""
+SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
 HERE = [
-    pytest.param(name, how, marks=[pytest.mark.slow] * how.slow, id=Path(name).stem)
+    pytest.param(name, how, marks=SLOW * how.slow, id=Path(name).stem)
     for name, how in WALKS.items()
     if name not in APART
 ]
@@ -47,4 +48,4 @@ def test_a_guide_is_walked(name: str, how: Walk, tmp_path: Path, request: pytest
         cluster: Cluster = request.getfixturevalue("taught")
         programs.insert(0, str(cluster.programs["kubectl"].parent))
         variables["KUBECONFIG"] = str(cluster.kubeconfig)
-    run(walk(ROOT / name), tmp_path / "checkout", 280, PATH=":".join(programs), **variables)
+    run(walk(ROOT / name), tmp_path / "checkout", 800 if how.slow else 280, PATH=":".join(programs), **variables)
