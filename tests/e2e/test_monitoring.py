@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from scenes import OPERATOR_NAMESPACE, Job, Team
+from scenes import OPERATOR_NAMESPACE, Job, Object, Team
 
 from monitoring.ask import Prometheus
 from testchart.helm import CHART, named
 from testcluster.process import Component, wait_until
-from testmonitoring.scraping import answers, snake
+from testmonitoring.scraping import POD_LABEL, answers, snake
 
 ADDRESS = "127.0.0.1:9090"
 SCRAPE = "2s"
@@ -21,33 +22,44 @@ MONITORING = "monitoring.coreos.com/v1"
 
 
 def discovered(team: Team, monitor: dict[str, Any]) -> dict[str, Any]:
-    """A monitor as the Prometheus operator writes it for Prometheus: labels and port of pods, then its relabelings."""
+    """What a monitor comes to: pods by its selector and port, with their labels, then its relabelings.
+
+    Debian's Prometheus is built without Kubernetes' discovery, so the pods are asked for here, once.
+    """
     pods = monitor["kind"] == "PodMonitor"
     (endpoint,) = monitor["spec"]["podMetricsEndpoints" if pods else "endpoints"]
     labels = monitor["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{name}={value}" for name, value in labels.items())
-    server = team.node.system_kubeconfig("prometheus")
-    team.node.kubectl("create", "clusterrolebinding", f"sd-{monitor['kind'].lower()}", "--clusterrole=cluster-admin",
-                      "--user=system:prometheus")  # fmt: skip
-    own = [
-        {"action": "keep", "source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "metrics"},
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
-    ]
+    found = team.node.api.items("/api/v1/pods", labelSelector=selector)
     relabelings = [{snake(key): value for key, value in each.items()} for each in endpoint.get("relabelings", [])]
     return {
         "job_name": monitor["metadata"]["name"],
         "honor_labels": bool(endpoint.get("honorLabels")),
-        "kubernetes_sd_configs": [
-            {"role": "pod", "kubeconfig_file": str(server), "selectors": [{"role": "pod", "label": selector}]}
-        ],
-        "relabel_configs": [*own, *relabelings],
+        "static_configs": [target(pod, endpoint["port"]) for pod in found if pod["status"]["phase"] == "Running"],
+        "relabel_configs": relabelings,
     }
 
 
+def target(pod: Object, port: str) -> dict[str, Any]:
+    """A pod's named port, with what discovery tells of the pod and the Prometheus operator keeps."""
+    metadata = pod["metadata"]
+    ports = {each["name"]: each["containerPort"] for each in pod["spec"]["containers"][0]["ports"]}
+    meta = {f"{POD_LABEL}{re.sub('[^a-zA-Z0-9_]', '_', name)}": value for name, value in metadata["labels"].items()}
+    own = {"namespace": metadata["namespace"], "pod": metadata["name"]}
+    return {"targets": [f"{pod['status']['podIP']}:{ports[port]}"], "labels": {**own, **meta}}
+
+
 @pytest.fixture(scope="module")
-def prometheus(team: Team, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """One that scrapes what the chart's monitors describe, and evaluates its alerts."""
+def job(team: Team) -> Iterator[Job]:
+    """One that trains."""
+    with team.job("watched", training={"iterations": 100_000}) as running:
+        running.wait_iteration(1)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def prometheus(team: Team, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """One that scrapes what the chart's monitors describe while the job trains, and evaluates the chart's alerts."""
     folder = tmp_path_factory.mktemp("prometheus")
     manifests = team.helm.template(api_versions=[f"{MONITORING}/{kind}" for kind in ("PodMonitor", "ServiceMonitor")])
     monitors = [named(manifests, kind) for kind in ("PodMonitor", "ServiceMonitor")]
@@ -68,14 +80,6 @@ def prometheus(team: Team, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield asked
     finally:
         running.kill()
-
-
-@pytest.fixture(scope="module")
-def job(team: Team) -> Iterator[Job]:
-    """One that trains."""
-    with team.job("watched", training={"iterations": 100_000}) as running:
-        running.wait_iteration(1)
-        yield running
 
 
 def up(prometheus: Prometheus) -> dict[str, str]:
