@@ -20,7 +20,7 @@ from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience, LossStats
 from g2rpo_trainer.reporting.history import best_iteration, outline
 from g2rpo_trainer.run import Plan, Run
-from g2rpo_trainer.summary import Frame, RankReport, UpdateStats, iteration_record, untrained_record
+from g2rpo_trainer.summary import Frame, Pace, RankReport, UpdateStats, iteration_record, untrained_record
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Learnt:
     experience: Experience
     update: UpdateStats
     state: TrainState
+    pace: Pace
 
 
 def train(run: Run, state: TrainState) -> bool:
@@ -76,13 +77,17 @@ def learn(run: Run, iteration: int, state: TrainState) -> Learnt | None:
         return None
     batch = run.batch(iteration)
     policy = run.model.on([prompt.text for prompt in batch.prompts])
+    began = time.perf_counter()
     with run.stopwatch.phase("rollout"):
         experience = run.algorithm.collect(policy, batch, run.scorer)
-    if _stopping(run):  # the rollout is given up: nothing has been learnt from it yet
+    drawn = time.perf_counter()
+    stopping = _stopping(run)
+    pace = Pace(drawn - began, time.perf_counter() - drawn)
+    if stopping:  # the rollout is given up: nothing has been learnt from it yet
         return None
     with run.stopwatch.phase("train"):
         update, state = _improve(run, policy, experience, state)
-    return Learnt(experience, update, state)
+    return Learnt(experience, update, state, pace)
 
 
 def _stopping(run: Run) -> bool:
@@ -153,8 +158,10 @@ def _refuse_divergence(in_a_row: int, plan: Plan) -> None:
 def _record(run: Run, learnt: Learnt, frame: Frame) -> IterationRecord:
     """The iteration over all ranks."""
     rows, images, taken = run.model.counter.take(), run.scorer.counter.take(), run.scorer.album.take()
-    mine = RankReport(learnt.experience.rollout, learnt.update, rows, images, taken.values, group_diversities(taken))
+    looks = (taken.values, group_diversities(taken))
+    mine = RankReport(learnt.experience.rollout, learnt.update, rows, images, *looks, learnt.pace)
     reports = run.world.gather(mine)
+    run.publisher.paced([report.pace for report in reports])
     return iteration_record(frame, reports, run.constants)
 
 

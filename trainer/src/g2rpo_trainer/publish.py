@@ -34,6 +34,7 @@ from g2rpo_trainer.reporting.history import eta_seconds
 from g2rpo_trainer.reporting.report import render, write_report
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.storage import storage_errors
+from g2rpo_trainer.summary import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ class Silent:
 
     def publish(self, record: IterationRecord) -> None:
         """See `Publisher.publish`."""
+        self.beat()
+
+    def paced(self, paces: Sequence[Pace]) -> None:
+        """See `Publisher.paced`."""
         self.beat()
 
     def ending(self, stopped: StoppedReport) -> None:
@@ -148,6 +153,10 @@ class Publisher:
         self._console.show(record)
         self._tracking.record(record)
         self._evaluated(record)
+
+    def paced(self, paces: Sequence[Pace]) -> None:
+        """How long the ranks took, in their order."""
+        self._telemetry.pace(paces)
 
     def ending(self, stopped: StoppedReport) -> None:
         """It is decided that the run ends early."""

@@ -5,6 +5,7 @@ Who calls this: the loop, after gathering; nothing is averaged twice, since all 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,16 @@ class UpdateStats:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Seconds of one rank in one iteration."""
+
+    compute: float
+    """Of the rollout: model, decoding, rewards. Ranks exchange nothing meanwhile, but weights at ZeRO stage 3."""
+    wait: float
+    """From its end to the slowest rank's."""
+
+
+@dataclass(frozen=True)
 class RankReport:
     """What one rank did in one iteration."""
 
@@ -54,6 +65,7 @@ class RankReport:
     """One row a picture, one column for each of `appearance.KINDS`."""
     diversities: list[float]
     """Of the pictures of each prompt."""
+    pace: Pace = Pace(math.nan, math.nan)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("split",),
     ),
     "phase_duration_seconds": ("Seconds of the last iteration by phase; 0 where it had none.", ("phase",)),
+    "rank_compute_seconds": ("Seconds of the last rollout, with decoding and rewards, by rank.", ("rank",)),
+    "collective_wait_seconds": ("Seconds from then until the slowest rank was done, by rank.", ("rank",)),
     "checkpoint_last_success_timestamp_seconds": ("Unix time of the last checkpoint.", ()),
     "checkpoint_duration_seconds": ("Seconds that the last checkpoint took.", ()),
 }

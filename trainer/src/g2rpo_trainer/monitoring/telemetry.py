@@ -35,6 +35,7 @@ from g2rpo_trainer.monitoring.names import COUNTERS, GAUGES, PREFIX, STEP_SECOND
 from g2rpo_trainer.monitoring.progress import RunInfo, State, document
 from g2rpo_trainer.reporting.history import PHASES, Records, outline
 from g2rpo_trainer.reporting.series import finite_mean
+from g2rpo_trainer.summary import Pace
 
 MAX_STEPS = 16
 """Stochastic steps with metrics of their own; later ones are left out, so that labels stay bounded."""
@@ -142,6 +143,13 @@ class Telemetry:
             self._step_seconds.observe(record.step_seconds)
         records = (*self._state.records, outline(record))
         self._update(records=records, eta_seconds=eta_seconds, clip_ratio=_clip_ratio([record]))
+
+    def pace(self, paces: Sequence[Pace]) -> None:
+        """How long the ranks took, in their order; a beat."""
+        for rank, pace in enumerate(paces):
+            self._gauges["rank_compute_seconds"].labels(str(rank)).set(pace.compute)
+            self._gauges["collective_wait_seconds"].labels(str(rank)).set(pace.wait)
+        self._update()
 
     def amend(self, record: IterationRecord) -> None:
         """The last iteration was evaluated after all; a beat."""
