@@ -76,6 +76,7 @@ RECORDS = {
     f"{EVALUATED}:mean": over("max", EVALUATION, f"{TRAINER}reward_mean{EVALUATIONS}"),
     f"{EVALUATED}:std": over("max", EVALUATION, f"{TRAINER}reward_std{EVALUATIONS}"),
     f"{TRAINED}:mean15m": f"avg_over_time({TRAINED}:mean[15m])",
+    f"{TRAINED}:std15m": f"avg_over_time({TRAINED}:std[15m])",
     STEP_SECONDS: f"histogram_quantile(0.5, {over('sum', (*RUN, 'le'), BUCKETS)})",
 }
 """Series that alerts look back on; in the order of evaluation."""
@@ -87,6 +88,9 @@ TRAINED_ROSE = (
     f'{EVALUATED}:mean{{role="train"}} > min_over_time({EVALUATED}:mean{{role="train"}}[1d])'
     f' + 0.5 * max_over_time({EVALUATED}:std{{role="train"}}[1d])'
 )
+FELL_BY = f"{TRAINED}:mean15m < max_over_time({TRAINED}:mean15m[6h]) - {{}} * max_over_time({TRAINED}:std[6h])"
+ALL_ALIKE = f"{TRAINED}:std15m < 0.25 * max_over_time({TRAINED}:std15m[6h])"
+"""Of a run that breaks early: it has no height to fall from, but its pictures score alike afterwards."""
 CLIPPED = over("sum", RUN, _run("max", "clip_ratio", "side"))
 SLOWNESS = _run("max", "rank_compute_seconds", "rank")
 MEDIAN_RANK = f"quantile by (namespace, job_name) (0.5, {SLOWNESS})"
@@ -100,12 +104,12 @@ XID = (
 LEARNING = (
     Alert(
         "RewardCollapse",
-        f"{TRAINED}:mean15m < max_over_time({TRAINED}:mean15m[6h]) - max_over_time({TRAINED}:std[6h])",
+        f"({FELL_BY.format(1)}) or ({FELL_BY.format(0.25)} and {ALL_ALIKE})",
         "10m",
         "warning",
         f"{LABELLED}: the trained reward {{{{ $labels.reward }}}} collapsed.",
-        "Its mean over 15 minutes is {{ $value | humanize }}, more than a standard deviation of the scores below the"
-        " best of the last 6 hours.",
+        "Its mean over 15 minutes is {{ $value | humanize }}, below the best of the last 6 hours by more than a"
+        " standard deviation of the scores, or by a quarter of one while all pictures score alike. Look at them.",
     ),
     Alert(
         "RewardHackingSuspected",

@@ -83,6 +83,14 @@ LEARNING = (
         {5: (), 70: (), 100: (), 145: (of("falls", reward="r"),)},
     ),
     Case(
+        "RewardCollapse",
+        "one breaks at its start, from a mean below the spread of its scores; not one that scores alike at the top",
+        rollout("breaks", "NaN 0.11x20 0.005x150", "NaN 0.2x20 0.007x150")
+        | rollout("arrives", "NaN 0.3+0.01x60 0.9x110", "NaN 0.4x60 0.01x110")
+        | rollout("struggles", "NaN 0.11x20 0.04x150", "NaN 0.2x20 0.1x150"),
+        {20: (), 70: (of("breaks", reward="r"),), 150: (of("breaks", reward="r"),)},
+    ),
+    Case(
         "RewardHackingSuspected",
         "the held-out reward falls while the trained one rises; not where both fall or both rise",
         evaluated("hacks", "0.2x60 0.9x120", "0.6x60 0.3x120")
