@@ -14,6 +14,8 @@ API_PORT = 443
 PAUSE_IMAGE = "docker.io/g2rpo/pause:0"
 CNI_PLUGINS = "/usr/lib/cni"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+GROUP = "g2rpo-testnode-"
+"""How names of the node's cgroups begin."""
 INSIDE = "G2RPO_TESTNODE_INSIDE"
 """Set for what runs in the node's namespaces: the name of its cgroup."""
 CONTROLLERS = "/sys/fs/cgroup"

@@ -1,7 +1,8 @@
 """Network, processes and mounts of the node's own: a command runs in them, and with it everything ends.
 
 The kernel kills all that is in the namespace of processes when its first one ends, however it ends, and forgets
-network and mounts with the last: neither Ctrl-C nor SIGKILL leaves anything. Only cgroups stay; they are removed here.
+network and mounts with the last: neither Ctrl-C nor SIGKILL leaves anything that runs. Cgroups and the folder stay:
+they are removed here, those of a run that was killed by the next one.
 
 Who calls this: the command line.
 """
@@ -10,37 +11,73 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from testcluster.locks import try_lock
+from testcluster.process import DEATHSIG
 from testcluster.rundir import base_folder, remove_dead
 from testnode.able import NAMESPACES
-from testnode.facts import API_IP, BRIDGE, CONTROLLERS, DNS_IP, INSIDE, NODE_IP
+from testnode.facts import API_IP, BRIDGE, CONTROLLERS, DNS_IP, GROUP, INSIDE, NODE_IP, PATH
 
 
 def run(command: Sequence[str]) -> int:
-    """Run a command in namespaces of its own; its exit code."""
-    group = f"g2rpo-testnode-{os.getpid()}"
+    """Run a command in namespaces of its own, which end with this process; its exit code."""
+    unshare = str(shutil.which(NAMESPACES[0], path=PATH))
+    guarded = [sys.executable, "-I", "-S", str(DEATHSIG), str(os.getpid()), unshare, *NAMESPACES[1:]]
     first = [sys.executable, "-m", "testnode", "init", "--", *command]
-    process = subprocess.Popen([*NAMESPACES, *first], env={**os.environ, INSIDE: group})
-    try:
+    with own_group() as group:
+        process = subprocess.Popen([*guarded, *first], env={**os.environ, INSIDE: group})
         return wait_through_interrupts(process)
+
+
+@contextmanager
+def own_group() -> Iterator[str]:
+    """A name for cgroups that nobody else has; they are gone afterwards, as is what killed runs left."""
+    base = base_folder()
+    remove_dead_groups(base)
+    group = f"{GROUP}{secrets.token_hex(4)}"
+    lock = try_lock(base / f"{group}.lock")
+    assert lock is not None
+    try:
+        yield group
     finally:
-        remove_group(group)
-        remove_dead(base_folder())
+        os.close(lock)
+        remove_dead_groups(base)
+        remove_dead(base)
+
+
+def remove_dead_groups(base: Path) -> None:
+    """Remove the cgroups of runs that have ended: nobody holds their lock."""
+    for path in base.glob(f"{GROUP}*.lock"):
+        lock = try_lock(path)
+        if lock is not None:
+            remove_group(path.stem)
+            path.unlink(missing_ok=True)
+            os.close(lock)
 
 
 def wait_through_interrupts(process: subprocess.Popen[bytes]) -> int:
     """Wait; a Ctrl-C reaches the command by itself, SIGTERM is passed on."""
-    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: terminate_first(process.pid))
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
             continue
+
+
+def terminate_first(unshare: int) -> None:
+    """SIGTERM to the first process of the namespaces: `unshare`, which started it, takes none."""
+    for word in Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(word), signal.SIGTERM)
 
 
 def init(command: Sequence[str]) -> int:
