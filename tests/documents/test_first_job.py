@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ ITERATIONS = 8
 
 @contextmanager
 def terminal(command: str, log: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs until the end of the block, when Ctrl-C is pressed."""
+    """A command that runs until the end of the block, when it is asked to end."""
     with log.open("wb") as output:
         shell = subprocess.Popen(
             ["bash", "-c", command],
@@ -35,14 +35,12 @@ def terminal(command: str, log: Path, environment: dict[str, str]) -> Iterator[s
         try:
             yield shell
         finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(shell.pid, number)
-                    shell.wait(30)
-                except ProcessLookupError:
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
+            shell.terminate()  # make hands it on, and waits for what it started
+            try:
+                shell.wait(60)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(shell.pid, signal.SIGKILL)
 
 
 def copied(log: Path, shell: subprocess.Popen[bytes]) -> dict[str, str]:
