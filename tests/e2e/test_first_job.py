@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +16,18 @@ from scenes import Job, Object, Team
 from testcluster.api import ApiError
 
 ITERATIONS = 6
+FIRST_ITERATION_SECONDS = 60.0
+
+
+@pytest.fixture(scope="session")
+def slowness() -> float:
+    """By what other programs slow this machine down: how many want a processor, for each that there is."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 @pytest.fixture(scope="module")
-def finished(team: Team) -> Iterator[Job]:
-    """A job that has trained on two pods and succeeded."""
+def finished(slowness: float, team: Team) -> Iterator[Job]:
+    """A job that has trained on two pods and succeeded; how busy the machine is was asked before the node started."""
     with team.job("first", training={"iterations": ITERATIONS}) as job:
         job.wait_iteration(1)
         job.seen_pods = job.pods(1)  # type: ignore[attr-defined]
@@ -89,8 +97,8 @@ def test_both_namespaces_refuse_what_is_not_restricted(team: Team) -> None:
         assert refused.value.reason == "Forbidden"
 
 
-def test_the_first_iteration_comes_soon(finished: Job, record_property: object) -> None:
-    """Prints where the time goes; the bound is meant for a machine with nothing else to do."""
+def test_the_first_iteration_comes_soon(finished: Job, slowness: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints where the time goes; a machine that has other things to do is given longer."""
     first, _ = pods(finished)
     begun = moment(finished.get()["metadata"]["creationTimestamp"])
     conditions = {entry["type"]: entry["lastTransitionTime"] for entry in first["status"]["conditions"]}
@@ -109,10 +117,12 @@ def test_the_first_iteration_comes_soon(finished: Job, record_property: object) 
         "first iteration": records[1]["time"],
     }
     last = begun
-    for what, when in points.items():
-        print(f"{when - begun:7.1f} s  (+{max(0.0, when - last):5.1f})  {what}")
-        last = when
-    assert records[1]["time"] - begun < 120
+    with capsys.disabled():
+        print(f"\nsince kubectl apply, on a machine with {slowness:.1f} programs for each processor:")
+        for what, when in points.items():
+            print(f"{when - begun:7.1f} s  (+{max(0.0, when - last):5.1f})  {what}")
+            last = when
+    assert records[1]["time"] - begun < FIRST_ITERATION_SECONDS * slowness
 
 
 def moment(text: str | float) -> float:

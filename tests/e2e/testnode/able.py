@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from testcluster.locks import cache_folder
 from testnode.facts import CNI_PLUGINS, CONTROLLERS, PATH
 
 PACKAGES = {
@@ -27,7 +28,8 @@ PACKAGES = {
 }
 """Debian's package of each program."""
 PLUGINS = "containernetworking-plugins"
-DISK_GIB, MEMORY_GIB = 20, 8
+DISK_GIB, IMAGES_GIB, MEMORY_GIB = 16, 16, 8
+"""For a node's copy of the images, for their builds where they have not been done, and of memory; with some room."""
 NAMESPACES = (
     "unshare",
     "--net",
@@ -66,9 +68,11 @@ def obstacles() -> Iterator[str]:
     )
     if done.returncode != 0:
         yield f"the kernel gives no namespaces with a network bridge: {done.stderr.strip()}"
-    free = shutil.disk_usage(tempfile.gettempdir()).free / GIB
-    if free < DISK_GIB:
-        yield f"{free:.0f} GiB are free in {tempfile.gettempdir()}, images want {DISK_GIB}: free some, or set TMPDIR"
+    free, wanted = shutil.disk_usage(tempfile.gettempdir()).free / GIB, DISK_GIB
+    if not list((cache_folder() / "images").glob("trainer-*.tar")):
+        wanted += IMAGES_GIB
+    if free < wanted:
+        yield f"{free:.0f} GiB are free in {tempfile.gettempdir()}, images want {wanted}: free some, or set TMPDIR"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     if memory < MEMORY_GIB:
         yield f"{memory:.0f} GiB of memory are too few; two trainers and a control plane want {MEMORY_GIB}"
