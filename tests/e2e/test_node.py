@@ -16,6 +16,7 @@ import pytest
 from testcluster.process import wait_until
 from testnode import able
 from testnode.able import obstacles
+from testnode.facts import PLACES
 from testnode.inside import groups
 
 WITH_A_POD = """
@@ -52,12 +53,18 @@ def processes(namespace: str, group: str) -> set[str]:
     return found
 
 
+def entries() -> set[Path]:
+    """What is in the folders that every node of a machine would write to."""
+    return {path for place in PLACES if Path(place).is_dir() for path in Path(place).iterdir()}
+
+
 def ctrl_c(run: subprocess.Popen[str]) -> None:
     os.killpg(run.pid, signal.SIGINT)
 
 
 @pytest.mark.parametrize("end", [ctrl_c, subprocess.Popen.terminate, subprocess.Popen.kill])
 def test_nothing_is_left_of_a_run_that_is_ended(run: subprocess.Popen[str], end: object) -> None:
+    before = entries()
     assert run.stdout is not None
     said = re.fullmatch(r"UP (\S+) (\S+) (\S+)\n", run.stdout.readline())
     assert said is not None
@@ -73,6 +80,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(run: subprocess.Popen[str], end:
     assert not [path for path in groups(group) if path.exists()]
     assert not Path(folder).exists()
     assert folder not in Path("/proc/mounts").read_text()
+    assert entries() <= before
 
 
 def test_the_exit_code_is_that_of_the_command() -> None:

@@ -19,3 +19,5 @@ GROUP = "g2rpo-testnode-"
 INSIDE = "G2RPO_TESTNODE_INSIDE"
 """Set for what runs in the node's namespaces: the name of its cgroup."""
 CONTROLLERS = "/sys/fs/cgroup"
+PLACES = ("/run/containerd", "/run/netns", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods")
+"""Where containerd, its plugins and the kubelet write whatever they are told."""

@@ -2,7 +2,8 @@
 
 The kernel kills all that is in the namespace of processes when its first one ends, however it ends, and forgets
 network and mounts with the last: neither Ctrl-C nor SIGKILL leaves anything that runs. Cgroups and the folder stay:
-they are removed here, those of a run that was killed by the next one.
+they are removed here, those of a run that was killed by the next one. Mounts hide the machine's own folders where nodes
+write outside theirs (PLACES); those stay, empty.
 
 Who calls this: the command line.
 """
@@ -24,7 +25,7 @@ from testcluster.locks import try_lock
 from testcluster.process import DEATHSIG
 from testcluster.rundir import base_folder, remove_dead
 from testnode.able import NAMESPACES
-from testnode.facts import API_IP, BRIDGE, CONTROLLERS, DNS_IP, GROUP, INSIDE, NODE_IP, PATH
+from testnode.facts import API_IP, BRIDGE, CONTROLLERS, DNS_IP, GROUP, INSIDE, NODE_IP, PATH, PLACES
 
 
 def run(command: Sequence[str]) -> int:
@@ -81,8 +82,9 @@ def terminate_first(unshare: int) -> None:
 
 
 def init(command: Sequence[str]) -> int:
-    """Be the first process: set the network up, start the command, reap whoever ends; the command's exit code."""
+    """Be the first process: prepare what the node finds, start the command, reap whoever ends; the command's code."""
     make_network()
+    make_places()
     child = subprocess.Popen(command)
     for number in (signal.SIGINT, signal.SIGTERM):
         # a terminal's Ctrl-C goes to the child as well; the first process must not die of it
@@ -104,6 +106,13 @@ def make_network() -> None:
         f"link set {BRIDGE} up",
     ):
         subprocess.run(["ip", *words.split()], check=True)
+
+
+def make_places() -> None:
+    """Memory over folders that all nodes of a machine would share, and clear of what they do not know."""
+    for place in PLACES:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
 
 
 def groups(name: str) -> list[Path]:
