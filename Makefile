@@ -38,7 +38,7 @@ bench-operator: dev-venv  ## the operator's benchmarks: a thousand jobs at once,
 
 test: dev-venv  ## the tests; ARGS="-m slow" for those of more than twenty seconds
 	@PYTHONPATH=tests/cluster .venv/bin/python -m testcluster binaries >/dev/null
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 NODE := PYTHONPATH=tests/cluster:tests/e2e .venv/bin/python -m testnode
 

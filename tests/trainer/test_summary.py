@@ -18,6 +18,7 @@ from g2rpo_trainer.summary import (
     spread,
     untrained_record,
 )
+from g2rpo_trainer.timing import Pace
 
 M, L, K, G = 2, 2, 3, 4
 CONSTANTS = Constants(("a", "b"), (1.0, 2.0), (1, 3), (0, 1, 2), clip_range=0.1)
@@ -42,7 +43,7 @@ def report(seed: int, prompts: int, valid: bool = True) -> RankReport:
     )
     update = UpdateStats(losses, [3.0, 5.0], skipped=1, learning_rate=1e-3 * seed)
     looks, diversities = draw(5 * prompts, 4).sigmoid(), [0.1 * seed] * prompts
-    return RankReport(rollout, update, model_calls=10 * seed, images=seed, appearance=looks, diversities=diversities)
+    return RankReport(rollout, update, 10 * seed, seed, looks, diversities, Pace(compute=seed, wait=0.0))
 
 
 REPORTS = [report(1, 3), report(2, 1, valid=False)]

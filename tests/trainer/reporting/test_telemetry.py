@@ -23,6 +23,7 @@ from g2rpo_trainer.monitoring.endpoint import Endpoint
 from g2rpo_trainer.monitoring.names import PREFIX
 from g2rpo_trainer.monitoring.progress import RunInfo
 from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
+from g2rpo_trainer.timing import Pace
 
 RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, attempt=3)
 STALL = 60.0
@@ -116,6 +117,14 @@ def test_before_the_first_iteration_unknown_numbers_are_nan(endpoint: Endpoint) 
     assert samples["info", labels(job_name="numbers", attempt="3", world_size="2")] == 1
     for name in ("grad_norm", "eta_seconds", "checkpoint_last_success_timestamp_seconds", "ratio_mean"):
         assert math.isnan(samples[name, ()])
+
+
+def test_ranks_are_told_apart_by_their_number(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.pace([Pace(compute=2.5, wait=0.0), Pace(compute=1.0, wait=1.5)])
+    samples = scrape(endpoint)
+    compute = {rank: samples["rank_compute_seconds", labels(rank=rank)] for rank in "01"}
+    wait = {rank: samples["collective_wait_seconds", labels(rank=rank)] for rank in "01"}
+    assert (compute, wait) == ({"0": 2.5, "1": 1.0}, {"0": 0.0, "1": 1.5})
 
 
 def test_an_iteration_is_reported(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:

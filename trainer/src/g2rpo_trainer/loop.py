@@ -20,7 +20,8 @@ from g2rpo_trainer.policy import BoundPolicy
 from g2rpo_trainer.records import Experience, LossStats
 from g2rpo_trainer.reporting.history import best_iteration, outline
 from g2rpo_trainer.run import Plan, Run
-from g2rpo_trainer.summary import Frame, Pace, RankReport, UpdateStats, iteration_record, untrained_record
+from g2rpo_trainer.summary import Frame, RankReport, UpdateStats, iteration_record, untrained_record
+from g2rpo_trainer.timing import Pace
 
 
 @dataclass(frozen=True)

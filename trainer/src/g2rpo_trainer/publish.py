@@ -34,7 +34,7 @@ from g2rpo_trainer.reporting.history import eta_seconds
 from g2rpo_trainer.reporting.report import render, write_report
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.storage import storage_errors
-from g2rpo_trainer.summary import Pace
+from g2rpo_trainer.timing import Pace
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ Who calls this: the loop, after gathering; nothing is averaged twice, since all 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from g2rpo_trainer.journal import (
 )
 from g2rpo_trainer.records import LossStats, Rollout
 from g2rpo_trainer.reporting.series import finite_mean
+from g2rpo_trainer.timing import Pace
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,6 @@ class UpdateStats:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Seconds of one rank in one iteration."""
-
-    compute: float
-    """Of the rollout: model, decoding, rewards. Ranks exchange nothing meanwhile, but weights at ZeRO stage 3."""
-    wait: float
-    """From its end to the slowest rank's."""
-
-
-@dataclass(frozen=True)
 class RankReport:
     """What one rank did in one iteration."""
 
@@ -65,7 +55,7 @@ class RankReport:
     """One row a picture, one column for each of `appearance.KINDS`."""
     diversities: list[float]
     """Of the pictures of each prompt."""
-    pace: Pace = Pace(math.nan, math.nan)
+    pace: Pace
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
 from g2rpo_trainer.journal import Phase, SpentEntry
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one rank in one iteration."""
+
+    compute: float
+    """Of the rollout: model, decoding, rewards. Ranks exchange nothing meanwhile, but weights at ZeRO stage 3."""
+    wait: float
+    """From its end to the slowest rank's."""
 
 
 class Stopwatch:

@@ -35,7 +35,7 @@ from g2rpo_trainer.monitoring.names import COUNTERS, GAUGES, PREFIX, STEP_SECOND
 from g2rpo_trainer.monitoring.progress import RunInfo, State, document
 from g2rpo_trainer.reporting.history import PHASES, Records, outline
 from g2rpo_trainer.reporting.series import finite_mean
-from g2rpo_trainer.summary import Pace
+from g2rpo_trainer.timing import Pace
 
 MAX_STEPS = 16
 """Stochastic steps with metrics of their own; later ones are left out, so that labels stay bounded."""
