@@ -62,7 +62,7 @@ def test_each_of_them_can_be_left_out(section: str, gone: str, helm4: Helm) -> N
         ({"rbac": {"create": False, "userRoles": False}}, {"ClusterRole", "ClusterRoleBinding"}),
         ({"serviceAccount": {"create": False}, "trial": {"enabled": False}}, {"Pod", "ServiceAccount"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(map(str, value))) or "nothing",
 )
 def test_parts_can_be_left_out(values: Manifest, gone: set[str], helm4: Helm) -> None:
     before, after = ({kind for kind, _ in kinds(helm4.template(chosen))} for chosen in ({}, values))
