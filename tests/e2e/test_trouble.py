@@ -91,7 +91,8 @@ def test_suspended_it_saves_and_frees_the_gpus_and_goes_on(job: Job, before: Obj
     suspended = job.wait_phase("Suspended")
     assert not [pod for pod in job.pods(before["attempt"]) if pod["status"]["phase"] == "Running"]
     assert suspended["progress"]["checkpoint"]["iteration"] == job.iterations()[-1]
-    with restarted(job, suspended, restarts=0, disruptions=0):
+    saved = {**suspended, "attempt": before["attempt"]}  # a suspended job tells of the attempt to come
+    with restarted(job, saved, restarts=0, disruptions=0):
         job.change(suspend=False)
 
 
