@@ -63,7 +63,7 @@ def test_a_folder_of_assets_spares_three_builds(cache: Path, tmp_path: Path, mon
         executable(assets / name)
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets))
     built: list[str] = []
-    monkeypatch.setattr(binaries, "build", built.extend)
+    monkeypatch.setattr(binaries, "build", lambda missing, _: built.extend(missing))
     found = binaries.ensure()
     assert built == ["kube-controller-manager", "kube-scheduler", "kwok"]
     assert {name for name, path in found.items() if path.parent == assets} == {"etcd", "kube-apiserver", "kubectl"}
