@@ -71,7 +71,7 @@ def test_parts_can_be_left_out(values: Manifest, gone: set[str], helm4: Helm) ->
 
 
 def test_the_pod_monitor_names_jobs_and_attempts(helm4: Helm) -> None:
-    """As docs/metrics.md promises, from labels as the operator sets them."""
+    """As docs/monitor.md promises, from labels as the operator sets them."""
     monitor = named(helm4.template(api_versions=[MONITORING]), "PodMonitor")["spec"]
     (endpoint,) = monitor["podMetricsEndpoints"]
     assert endpoint["port"] == contract.PORT_NAME
