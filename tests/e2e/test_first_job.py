@@ -26,23 +26,29 @@ def slowness() -> float:
 
 
 @pytest.fixture(scope="module")
-def finished(slowness: float, team: Team) -> Iterator[Job]:
-    """A job that has trained on two pods and succeeded; how busy the machine is was asked before the node started."""
+def training(slowness: float, team: Team) -> Iterator[tuple[Job, list[Object]]]:
+    """A job on two pods that trains, and the pods; how busy the machine is was asked before the node started."""
     with team.job("first", training={"iterations": ITERATIONS}) as job:
         job.wait_iteration(1)
-        job.seen_pods = job.pods(1)  # type: ignore[attr-defined]
-        job.wait_phase("Succeeded")
-        yield job
+        yield job, job.pods(1)
 
 
-def pods(job: Job) -> list[Object]:
+@pytest.fixture(scope="module")
+def pods(training: tuple[Job, list[Object]]) -> list[Object]:
     """Its pods while it trained."""
-    return list(job.seen_pods)  # type: ignore[attr-defined]
+    return training[1]
 
 
-def test_two_pods_met_by_name_and_got_a_gpu_each(finished: Job) -> None:
-    assert [pod["spec"]["nodeName"] for pod in pods(finished)] == ["node-0", "node-0"]
-    for pod in pods(finished):
+@pytest.fixture(scope="module")
+def finished(training: tuple[Job, list[Object]]) -> Job:
+    """The job once it has succeeded."""
+    training[0].wait_phase("Succeeded")
+    return training[0]
+
+
+def test_two_pods_met_by_name_and_got_a_gpu_each(finished: Job, pods: list[Object]) -> None:
+    assert [pod["spec"]["nodeName"] for pod in pods] == ["node-0", "node-0"]
+    for pod in pods:
         (container,) = pod["spec"]["containers"]
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     log = (finished.runs / "first" / "log.jsonl").read_text()
@@ -76,8 +82,8 @@ def test_the_plugin_fetches_the_report(finished: Job, team: Team, tmp_path: Path
     assert page.read_text() == (finished.runs / "first" / "report.html").read_text()
 
 
-def test_pods_have_no_token_of_the_api(finished: Job) -> None:
-    for pod in pods(finished):
+def test_pods_have_no_token_of_the_api(pods: list[Object]) -> None:
+    for pod in pods:
         assert pod["spec"]["automountServiceAccountToken"] is False
         mounted = [mount["mountPath"] for container in pod["spec"]["containers"] for mount in container["volumeMounts"]]
         assert not [path for path in mounted if "serviceaccount" in path]
@@ -97,9 +103,11 @@ def test_both_namespaces_refuse_what_is_not_restricted(team: Team) -> None:
         assert refused.value.reason == "Forbidden"
 
 
-def test_the_first_iteration_comes_soon(finished: Job, slowness: float, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_iteration_comes_soon(
+    finished: Job, pods: list[Object], slowness: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Prints where the time goes; a machine that has other things to do is given longer."""
-    first, _ = pods(finished)
+    first, _ = pods
     begun = moment(finished.get()["metadata"]["creationTimestamp"])
     conditions = {entry["type"]: entry["lastTransitionTime"] for entry in first["status"]["conditions"]}
     (container,) = first["status"]["containerStatuses"]
