@@ -161,6 +161,8 @@ class Alerts(Model):
 
     enabled: bool = True
     """Install it where the cluster knows monitoring.coreos.com/v1."""
+    runbook_url: str = "docs/troubleshoot.md"
+    """Where people read the guide to troubleshooting; each alert links to its entry there."""
 
 
 class Dashboards(Model):

@@ -110,6 +110,14 @@ def test_alerts_are_the_files(helm4: Helm) -> None:
     assert rule["metadata"]["labels"]["release"] == "prometheus"
 
 
+def test_alerts_link_to_where_people_read(helm4: Helm) -> None:
+    page = "https://wiki.example/g2rpo/troubleshoot"
+    rendered = helm4.template({"monitoring": {"alerts": {"runbookUrl": page}}}, api_versions=[MONITORING])
+    rules = [rule for group in named(rendered, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
+    links = {rule["annotations"]["runbook_url"] for rule in rules if "alert" in rule}
+    assert links == {f"{page}#{rule['alert'].lower()}" for rule in rules if "alert" in rule}
+
+
 def test_pods_are_restricted_and_placed_as_chosen(helm4: Helm) -> None:
     placed: Manifest = {
         "nodeSelector": {"kubernetes.io/os": "linux"},
