@@ -18,8 +18,10 @@ from pathlib import Path
 
 import grimp
 
+from g2rpo_api.generate import run
+
 ROOT = Path(__file__).resolve().parents[1]
-PICTURE = ROOT / "docs/images/architecture.svg"
+PICTURE = "docs/images/architecture.svg"
 OPERATOR, API, TRAINER = PACKAGES = ("g2rpo_operator", "g2rpo_api", "g2rpo_trainer")
 WIDTHS = {OPERATOR: 360, API: 370, TRAINER: 430}
 TITLES = {OPERATOR: "makes pods of jobs", API: "what a job is; imported by both", TRAINER: "what runs in the pods"}
@@ -140,18 +142,5 @@ def picture() -> str:
     return "\n".join([head, f"<style>{STYLE}</style>", ground, *lines, "</svg>", ""])
 
 
-def main() -> int:
-    """The process's exit code."""
-    drawn = picture()
-    if "--check" in sys.argv[1:]:
-        if PICTURE.exists() and PICTURE.read_text(encoding="utf-8") == drawn:
-            return 0
-        print(f"{PICTURE.relative_to(ROOT)} is not what the code is: make generate", file=sys.stderr)
-        return 1
-    PICTURE.write_text(drawn, encoding="utf-8")
-    print(f"wrote {PICTURE.relative_to(ROOT)}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run({PICTURE: picture}, "python docs/architecture.py", sys.argv[1:]))

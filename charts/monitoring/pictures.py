@@ -15,7 +15,7 @@ from PIL import Image
 
 from monitoring.ask import Prometheus, Span, answers, choices, filled, panels
 from monitoring.drawing import draw
-from monitoring.generate import DASHBOARDS, text_of
+from monitoring.generate import dashboard
 
 Panel = dict[str, Any]
 Page = dict[str, Any]
@@ -27,17 +27,17 @@ GRID = 38
 
 def page(name: str, prometheus: Prometheus, span: Span, chosen: dict[str, list[str]] | None = None) -> Page:
     """A dashboard with what its panels show; `chosen` are values of variables, in place of all."""
-    dashboard = json.loads(text_of(DASHBOARDS[name]()))
-    values = choices(dashboard, prometheus, span) | (chosen or {})
+    board = json.loads(dashboard(name))
+    values = choices(board, prometheus, span) | (chosen or {})
     shown = [
         {
             "panel": panel | {"title": filled(panel["title"], seen)},
             "answers": answers(panel, seen, prometheus, span),
         }
-        for panel, seen in panels(dashboard, values)
+        for panel, seen in panels(board, values)
     ]
     limits = {"start": span.start, "end": span.end, "step": span.step}
-    return {"dashboard": dashboard, "panels": shown, "span": limits, "values": values}
+    return {"dashboard": board, "panels": shown, "span": limits, "values": values}
 
 
 def only(page: Page, titles: Sequence[str]) -> Page:
