@@ -28,9 +28,7 @@ def test_releases_of_two_teams_have_nothing_in_common_but_what_is_there_once(hel
 
 def test_monitors_are_there_where_the_cluster_knows_them(helm: Helm) -> None:
     without, rendered = helm.template(), helm.template(api_versions=[MONITORING])
-    has_rules = any((CHART / "rules").glob("*.yaml"))
-    wanted = [pair for pair in MONITORS if has_rules or pair[0] != "PrometheusRule"]
-    assert sorted(set(kinds(rendered)) - set(kinds(without))) == wanted
+    assert sorted(set(kinds(rendered)) - set(kinds(without))) == MONITORS
 
 
 @pytest.mark.parametrize(
@@ -100,13 +98,10 @@ def test_dashboards_are_the_files(helm4: Helm) -> None:
     assert {item["metadata"]["annotations"]["grafana_folder"] for item in maps} == {"G2RPO"}
 
 
-def test_alerts_are_the_files(helm4: Helm) -> None:
-    files = [yaml.safe_load(path.read_text()) for path in sorted((CHART / "rules").glob("*.yaml"))]
-    if not files:
-        pytest.skip("there are no rules")
+def test_alerts_are_the_file(helm4: Helm) -> None:
     rendered = helm4.template({"monitoring": {"labels": {"release": "prometheus"}}}, api_versions=[MONITORING])
     rule = named(rendered, "PrometheusRule")
-    assert rule["spec"]["groups"] == [group for content in files for group in content["groups"]]
+    assert rule["spec"] == yaml.safe_load((CHART / "rules/alerts.yaml").read_text())
     assert rule["metadata"]["labels"]["release"] == "prometheus"
 
 

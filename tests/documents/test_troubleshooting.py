@@ -22,7 +22,7 @@ CODES = {int(code): entry for code, entry in re.findall(r"^\| (\d+) \| .* \| (.*
 
 def alerts() -> list[str]:
     """Names of all alerts of the chart."""
-    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"] if ALERTS.exists() else []
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
     return [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
 
 

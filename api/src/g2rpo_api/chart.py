@@ -54,7 +54,6 @@ def facts() -> str:
         "trainerPortName": contract.PORT_NAME,
         "identity": labels(),
         "trainerIdentity": {"app.kubernetes.io/name": contract.TRAINER},
-        "jobs": f"{contract.PLURAL}.{contract.GROUP}",
         "plural": contract.PLURAL,
         "pod": {key: pod[key] for key in FIXED_IN_POD},
         "container": {key: container[key] for key in FIXED_IN_CONTAINER},

@@ -24,10 +24,6 @@ app.kubernetes.io/part-of: g2rpo
 app.kubernetes.io/name: g2rpo-trainer
 {{- end }}
 
-{{- define "g2rpo.fact.jobs" -}}
-g2rpojobs.g2rpo.dev
-{{- end }}
-
 {{- define "g2rpo.fact.plural" -}}
 g2rpojobs
 {{- end }}

@@ -136,7 +136,6 @@ function Dashboard({ page, frames }: { page: Page; frames: DataFrame[][] }) {
 async function draw() {
   const page: Page = await (await fetch('answers.json')).json();
   const frames = await Promise.all(page.panels.map((shown) => framesOf(shown, timesOf(page.span))));
-  (window as any).shownFrames = frames;
   createRoot(document.getElementById('root')!).render(<Dashboard {...{ page, frames }} />);
 }
 
