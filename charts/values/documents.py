@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from g2rpo_api.base import Model, camel
 from g2rpo_api.schema import Schema, allowed, child, description, resolve
 from g2rpo_api.yamltext import text_of
 from g2rpo_operator.settings import Settings
-from values.model import CHOSEN_ELSEWHERE, Values, settings_schema
+from values.model import CHOSEN_ELSEWHERE, Values
 
 WIDTH = 110
 KEPT = (
@@ -46,23 +46,13 @@ def json_schema() -> str:
 
 def values_table() -> str:
     """All values in Markdown."""
-    head = "| Value | Default | Allowed | Meaning |\n|---|---|---|---|\n"
-    return head + "".join(_row(path, value) for path, value in _leaves((), Values()))
+    return _table(_leaves((), Values()))
 
 
 def settings_table() -> str:
     """The operator's settings as values, in Markdown."""
-    head = "| Value | Default | Allowed | Meaning |\n|---|---|---|---|\n"
-    schema = settings_schema()
-    rows = []
-    for name in Settings.model_fields:
-        if name not in CHOSEN_ELSEWHERE:
-            node = child(schema, (camel(name),))
-            default = json.dumps(Settings.model_fields[name].default)
-            rows.append(
-                f"| `settings.{camel(name)}` | `{default}` | {allowed(schema, node)} | {description(schema, node)} |\n"
-            )
-    return head + "".join(rows)
+    fields = Settings.model_fields.items()
+    return _table((("settings", camel(name)), field.default) for name, field in fields if name not in CHOSEN_ELSEWHERE)
 
 
 def _default(value: Any) -> Any:
@@ -105,11 +95,15 @@ def _leaves(at: tuple[str, ...], section: Model) -> Iterator[tuple[tuple[str, ..
             yield path, _default(value)
 
 
-def _row(path: tuple[str, ...], default: Any) -> str:
-    node = child(ROOT, path)
-    shown = json.dumps(default, ensure_ascii=False)
-    may = "a setting: see below" if path == ("settings",) else allowed(ROOT, node)
-    return f"| `{'.'.join(path)}` | `{shown}` | {may.replace('|', chr(92) + '|')} | {description(ROOT, node)} |\n"
+def _table(defaults: Iterable[tuple[tuple[str, ...], Any]]) -> str:
+    """Rows for values by their paths."""
+    lines = ["| Value | Default | Allowed | Meaning |\n|---|---|---|---|\n"]
+    for path, default in defaults:
+        node = child(ROOT, path)
+        shown = json.dumps(default, ensure_ascii=False)
+        may = "a setting: see below" if path == ("settings",) else allowed(ROOT, node).replace("|", "\\|")
+        lines.append(f"| `{'.'.join(path)}` | `{shown}` | {may} | {description(ROOT, node)} |\n")
+    return "".join(lines)
 
 
 def _node(node: Schema) -> Schema:
