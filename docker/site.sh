@@ -1,6 +1,6 @@
 #!/bin/sh
 # site.sh COMMAND...: runs pip or uv in a build stage with what this network needs to reach its package index.
-# The Dockerfile's head says which secrets there may be; `images.py` passes them.
+# The Dockerfile's head says which secrets there may be; `python -m images` passes them.
 set -eu
 secrets=/run/secrets
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from images import facts, standin
-from images.engines import BUILDAH, DOCKER, PODMAN, CannotBuildError, Engine, Recipe, has_base, works
+from images.engines import BUILDAH, DOCKER, PODMAN, CannotBuildError, Engine, Recipe, has_base
 
 ENGINES = {engine.name: engine for engine in (DOCKER, PODMAN, BUILDAH)}
 HELD_BY = (BUILDAH, PODMAN, DOCKER)
@@ -63,7 +63,7 @@ def prepare_buildah(bases: set[str], *, install: bool, fresh: bool) -> None:
         with timed(f"installing {', '.join(missing)}"):
             standin.install_packages()
     for base in sorted(bases):
-        if fresh or not (standin.exists(base) or works("buildah", "pull", "--quiet", base)):
+        if fresh or (not BUILDAH.image_id(base) and facts.ask("buildah", "pull", "--quiet", base) is None):
             with timed(f"making a stand-in for {base} of Debian packages (some 30 s)"):
                 standin.make(base)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from images import facts
+from images.facts import ask
 
 STAND_IN = "dev.g2rpo.stand-in"
 """Label of an image that this program made in place of a registry's."""
@@ -102,28 +103,11 @@ BUILDAH = Engine(
 )
 
 
-def ask(*command: str) -> str:
-    """What a command prints, or nothing where it fails or is missing."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def works(*command: str) -> bool:
-    """Whether a command is there and succeeds."""
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
 def has_base(engine: Engine, base: str) -> bool:
     """Whether docker or podman has the base image or can pull it. A stand-in, which podman sees, too, is none."""
-    if not works(engine.name, "image", "ls"):
+    if ask(engine.name, "image", "ls") is None:
         return False
     labels = ask(engine.name, "image", "inspect", "--format", "{{json .Config.Labels}}", base)
     if labels:
         return STAND_IN not in (json.loads(labels) or {})
-    return works(engine.name, "pull", "--quiet", base)
+    return ask(engine.name, "pull", "--quiet", base) is not None

@@ -47,13 +47,18 @@ def default_base() -> str:
     return match[1]
 
 
+def ask(*command: str) -> str | None:
+    """What a command prints; None where it fails or is missing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def git(*arguments: str) -> str:
     """What git says about the checkout; nothing where there is no git or no repository."""
-    try:
-        done = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return ask("git", "-C", str(ROOT), *arguments) or ""
 
 
 def source_date_epoch() -> int:

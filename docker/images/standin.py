@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from images.engines import STAND_IN, CannotBuildError, ask
+from images.engines import STAND_IN, CannotBuildError
 
 PACKAGES = ("buildah", "mmdebstrap")
 OFFICIAL = re.compile(r"docker\.io/library/python:(?P<python>3\.\d+)-slim-(?P<suite>[a-z]+)")
@@ -35,11 +35,6 @@ def install_packages() -> None:
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-qq", "--yes", "--no-install-recommends", *missing_packages()]):
         subprocess.run(["apt-get", *command], check=True, stdout=2, env=quiet)
-
-
-def exists(base: str) -> bool:
-    """Whether buildah has an image of that name."""
-    return bool(ask("buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", base))
 
 
 def make(base: str) -> None:
