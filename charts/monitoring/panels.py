@@ -53,6 +53,11 @@ def properties(*pairs: Override) -> list[models.DynamicConfigValue]:
     return [models.DynamicConfigValue(id_val=name, value=value) for name, value in pairs]
 
 
+def dashes(on: int, off: int) -> list[models.DynamicConfigValue]:
+    """What an override sets to have a curve drawn in dashes."""
+    return properties(("custom.lineStyle", {"fill": "dash", "dash": [on, off]}))
+
+
 def steps(*limits: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
     """Colours from values on; the first has none."""
     colours = [models.Threshold(value=value, color=colour) for value, colour in limits]

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from monitoring.board import About, Row, board, choice, run_choices
-from monitoring.panels import PanelBuilder, lines, properties
+from monitoring.panels import PanelBuilder, dashes, lines
 from monitoring.queries import RUN, Query, latest, over, trainer
 
 ABOUT = About(
@@ -17,16 +17,11 @@ ABOUT = About(
     "G2RPO / Rewards",
     "How each reward is distributed, whether rewards agree, and what they cost.",
 )
-DASHES, DOTS = (properties(("custom.lineStyle", {"fill": "dash", "dash": [on, off]})) for on, off in ((8, 6), (1, 6)))
 
 
 def dashboard() -> models.Dashboard:
     """All of it."""
-    seen = trainer("reward_mean")
-    variables = [
-        *run_choices(),
-        choice("reward", "Reward", f"{seen}, reward"),
-    ]
+    variables = [*run_choices(), choice("reward", "Reward", f"{trainer('reward_mean')}, reward")]
     rows = [
         Row("Distribution", [_distribution()]),
         Row("Agreement", _agreement()),
@@ -57,7 +52,7 @@ def _distribution() -> PanelBuilder:
         Query(_pictures("reward_max"), "{{job_name}} highest"),
         Query(_pictures("reward_min"), "{{job_name}} lowest"),
     )
-    panel = panel.override_by_regexp(".*σ", DASHES).override_by_regexp(".*(highest|lowest)", DOTS)
+    panel = panel.override_by_regexp(".*σ", dashes(8, 6)).override_by_regexp(".*(highest|lowest)", dashes(1, 6))
     return panel.repeat("reward").repeat_direction("h").max_per_row(3)
 
 

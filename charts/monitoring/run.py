@@ -9,7 +9,20 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from monitoring.board import About, Row, board, choice, run_choices
-from monitoring.panels import GREEN, ORANGE, RED, TEXT, PanelBuilder, lines, numbers, properties, shares, steps, trends
+from monitoring.panels import (
+    GREEN,
+    ORANGE,
+    RED,
+    TEXT,
+    PanelBuilder,
+    dashes,
+    lines,
+    numbers,
+    properties,
+    shares,
+    steps,
+    trends,
+)
 from monitoring.queries import (
     RUN,
     SECONDS_PER_ITERATION,
@@ -35,7 +48,6 @@ ATTEMPT = over("count", (*RUN, "attempt"), trainer("iteration"))
 BEGINS = Query(f"{ATTEMPT} unless {over('count', (*RUN, 'attempt'), trainer('iteration') + ' offset 1m')}", "")
 HELD_OUT = ".*held out.*"
 RISING = properties(("thresholds", steps((None, RED), (0, TEXT)).build()))
-DASHED = ("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
 
 
 def dashboard() -> models.Dashboard:
@@ -140,7 +152,7 @@ def _rewards() -> list[PanelBuilder]:
             units.NoUnit,
             trained,
         ),
-        beside.override_by_regexp(HELD_OUT, properties(DASHED)),
+        beside.override_by_regexp(HELD_OUT, dashes(8, 6)),
         lines(
             "By granularity",
             "Mean over the stochastic pictures that were finished at each granularity, which is steps at once.",
