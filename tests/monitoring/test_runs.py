@@ -21,7 +21,7 @@ from testmonitoring.runs import BAD, GOOD, NAMESPACE, Recording, recorded
 from testmonitoring.scraping import MISSING, PROGRAM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.skipif(not PROGRAM, reason=MISSING)]
-by_grafana = pytest.mark.skipif(not shutil.which("npm"), reason="no npm, which brings Grafana's transformations")
+by_grafana = pytest.mark.skipif(not shutil.which("npm"), reason="no npm in PATH; Debian's package of that name has it")
 Json = dict[str, Any]
 
 
