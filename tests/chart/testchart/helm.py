@@ -117,3 +117,10 @@ def named(manifests: Iterable[Manifest], kind: str, name: str = "") -> Manifest:
 def kinds(manifests: Iterable[Manifest]) -> list[tuple[str, str]]:
     """Kind and name of each manifest, sorted."""
     return sorted((item["kind"], item["metadata"]["name"]) for item in manifests)
+
+
+def merged(whole: Any, part: Any) -> Any:
+    """The whole with what the part says, as Helm does it; lists are replaced."""
+    if not (isinstance(whole, dict) and isinstance(part, dict)):
+        return part
+    return whole | {key: merged(whole.get(key), value) for key, value in part.items()}
