@@ -16,13 +16,10 @@ from typing import Any
 import promql_parser
 import pytest
 from grafana_foundation_sdk.models import units
-from prometheus_client.metrics_core import Metric
 
 from g2rpo_api.generate import outdated
-from g2rpo_operator.metrics import Metrics
-from g2rpo_trainer.monitoring.progress import RunInfo
-from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
 from monitoring.generate import DASHBOARDS, FILES, dashboard
+from testmonitoring.exposed import exposed
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS: dict[str, dict[str, Any]] = {name: json.loads(dashboard(name)) for name in DASHBOARDS}
@@ -75,21 +72,8 @@ def matched(selector: Any) -> set[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def families() -> dict[str, Metric]:
-    """What trainer and operator expose, by name."""
-    vitals = Vitals(60.0)
-    Telemetry(RunInfo("numbers", 40, 2, {"ocr": "train"}), vitals)
-    return {family.name: family for registry in (vitals.registry, Metrics().registry) for family in registry.collect()}
-
-
-def sample_names(families: dict[str, Metric]) -> dict[str, str]:
-    """Names that a query may ask for -> type."""
-    endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
-    return {
-        f"{name}{ending}": family.type
-        for name, family in families.items()
-        for ending in endings.get(family.type, ("",))
-    }
+def known() -> dict[str, str]:
+    return exposed()
 
 
 def test_the_charts_files_are_what_the_modules_say() -> None:
@@ -157,18 +141,16 @@ def test_units_of_overrides_are_known(panel: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("expr", [*TARGETS, *MARKS])
-def test_a_query_asks_for_metrics_that_exist(expr: str, families: dict[str, Metric]) -> None:
-    known = sample_names(families)
+def test_a_query_asks_for_metrics_that_exist(expr: str, known: dict[str, str]) -> None:
     asked = {selector.name for selector, _ in selectors(expr)}
     assert asked
     assert not {name for name in asked if name not in known and not name.startswith("DCGM_FI_")}
 
 
 @pytest.mark.parametrize("expr", [*TARGETS, *MARKS])
-def test_counters_are_only_asked_how_fast_they_grow(expr: str, families: dict[str, Metric]) -> None:
-    kinds = sample_names(families)
+def test_counters_are_only_asked_how_fast_they_grow(expr: str, known: dict[str, str]) -> None:
     for selector, above in selectors(expr):
-        counts = selector.name.endswith("_total") or kinds.get(selector.name) in ("counter", "histogram")
+        counts = selector.name.endswith("_total") or known.get(selector.name) in ("counter", "histogram")
         assert counts is bool(GROWING & set(above)), selector.name
 
 

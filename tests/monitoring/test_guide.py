@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from monitoring.generate import DASHBOARDS
+from testmonitoring.exposed import exposed
 from testmonitoring.scraping import CHART, CHECKOUT, RELABELINGS, snake
 
 GUIDE = CHECKOUT / "docs" / "monitor.md"
@@ -61,3 +62,9 @@ def test_every_dashboard_is_explained_and_shown() -> None:
         assert f"\n## {name.title()}\n" in text
         assert f"images/dashboard-{name}.png" in text
         assert (GUIDE.parent / "images" / f"dashboard-{name}.png").stat().st_size < 250_000
+
+
+@pytest.mark.parametrize("guide", sorted((CHECKOUT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_metrics_that_a_guide_names_exist(guide: Path) -> None:
+    named = re.findall(r"\bg2rpo_(?:trainer|operator|job)_\w*[a-z0-9]\b", guide.read_text("utf-8"))
+    assert set(named) <= exposed().keys()
