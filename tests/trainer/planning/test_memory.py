@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from diffusers import FluxTransformer2DModel
+from torch import nn
+from transformers import (
+    BlipTextConfig,
+    BlipTextModel,
+    BlipVisionConfig,
+    BlipVisionModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
+from g2rpo_api.rewards import RewardSpec
 from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.footprint import footprint, trained_parameters
-from g2rpo_trainer.planning.memory import estimate, update_rows
+from g2rpo_trainer.planning.memory import LIVE_PARAMETERS, estimate, reward_bytes, update_rows
 from g2rpo_trainer.planning.sketch import sketch
 
 
@@ -149,6 +163,59 @@ def test_rows_of_an_update() -> None:
     assert update_rows(spec("org/model"), 1) == 2, "members share a row"
     flow = {"type": "FlowGRPO", "flow_grpo": {"group_size": 3}}
     assert update_rows(spec("org/model", algorithm=flow), 2) == 3, "a row for each member"
+
+
+def vit(width: int, layers: int, **more: Any) -> dict[str, Any]:
+    """A transformer of a CLIP or a BLIP: dense layers four times as wide, as everywhere."""
+    return {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, **more}
+
+
+def head() -> nn.Sequential:
+    """The five layers that both published heads have."""
+    sizes = (768, 1024, 128, 64, 16, 1)
+    return nn.Sequential(*(nn.Linear(into, out) for into, out in pairwise(sizes)))
+
+
+def clip_h() -> CLIPModel:
+    """Of OpenCLIP's ViT-H/14."""
+    seen, read = (vit(w, n, num_attention_heads=16, projection_dim=1024) for w, n in ((1280, 32), (1024, 24)))
+    return CLIPModel(CLIPConfig(vision_config=seen | {"patch_size": 14}, text_config=read, projection_dim=1024))
+
+
+def networks(kind: str) -> list[nn.Module]:
+    """What the reward loads, at its published size."""
+    large = vit(1024, 24, num_attention_heads=16, image_size=224)
+    if kind == "Aesthetic":
+        return [CLIPVisionModelWithProjection(CLIPVisionConfig(**large, patch_size=14, projection_dim=768)), head()]
+    if kind == "ImageReward":
+        text = BlipTextConfig(vocab_size=30524, encoder_hidden_size=1024, num_attention_heads=12)
+        return [BlipVisionModel(BlipVisionConfig(**large)), BlipTextModel(text, add_pooling_layer=False), head()]
+    return [clip_h()]
+
+
+@pytest.mark.parametrize("kind", ["HPSv2", "CLIPScore", "PickScore", "ImageReward", "Aesthetic"])
+def test_rewards_take_what_their_networks_have(kind: str) -> None:
+    with torch.device("meta"):
+        weights = sum(weight.numel() for network in networks(kind) for weight in network.parameters())
+    assert reward_bytes(RewardSpec.model_validate({"name": "a", "type": kind})) == 4 * weights
+
+
+def test_a_smaller_clip_takes_less() -> None:
+    small = {"name": "a", "type": "CLIPScore", "clipScore": {"path": "openai/clip-vit-large-patch14"}}
+    with torch.device("meta"):
+        weights = sum(weight.numel() for weight in CLIPModel(clip_l()).parameters())
+    assert reward_bytes(RewardSpec.model_validate(small)) == 4 * weights
+
+
+def clip_l() -> CLIPConfig:
+    seen = vit(1024, 24, num_attention_heads=16, projection_dim=768, patch_size=14)
+    return CLIPConfig(
+        vision_config=seen, text_config=vit(768, 12, num_attention_heads=12, projection_dim=768), projection_dim=768
+    )
+
+
+def test_stage_3_gathers_as_much_as_deepspeed_allows_itself() -> None:
+    assert DeepSpeedZeroConfig().max_live_parameters == LIVE_PARAMETERS
 
 
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards.scoring import WeightedReward, checked_scores
 from g2rpo_trainer.run import Run
 from g2rpo_trainer.runfolder import RunFolder
+from g2rpo_trainer.timing import CallLog
 
 LEAST_DECIBEL = 15.0
 """Peak signal to noise of a picture that went through the VAE and back; published ones keep 30 and more."""
@@ -36,7 +37,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "DdddOCR": (0, 1),
     "HPSv2": (-1, 1),
     "CLIPScore": (-1, 1),
-    "PickScore": (-1, 1),
+    "PickScore": (-100, 100),  # the cosine times the network's own factor
     "ImageReward": (-10, 10),
     "Aesthetic": (-10, 20),
 }
@@ -131,17 +132,18 @@ def _rewards(job: G2RPOJob, run: Run) -> Iterator[Finding]:
     pictures = _drawn(run.model, run, prompts)
     kinds = {reward.name: reward.type for reward in job.spec.training.rewards}
     for entry in run.evaluator.scorer.rewards:
-        yield _reward(entry, kinds[entry.name], pictures, prompts)
+        yield judged(entry, kinds[entry.name], pictures, prompts)
 
 
 def _drawn(model: Model, run: Run, prompts: tuple[Prompt, ...]) -> Tensor:
     return run.evaluator.pictures()[:1].to(model.device).expand(len(prompts), -1, -1, -1)
 
 
-def _reward(entry: WeightedReward, kind: str, pictures: Tensor, prompts: tuple[Prompt, ...]) -> Finding:
+def judged(entry: WeightedReward, kind: str, pictures: Tensor, prompts: tuple[Prompt, ...]) -> Finding:
+    """What a reward says of pictures, against what it can say."""
     key = f"spec.training.rewards[name={entry.name}]"
     try:
-        score = float(checked_scores(entry, pictures, prompts)[0])
+        score = float(checked_scores(entry, pictures, prompts, CallLog())[0])
     except TrainerError as failure:
         return error(key, str(failure), "mend the reward", failure.exit_code)
     low, high = RANGES.get(kind, (-float("inf"), float("inf")))

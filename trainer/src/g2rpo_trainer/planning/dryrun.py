@@ -1,8 +1,8 @@
 """What a computation would allocate and compute, from shapes alone: nothing is computed, nothing allocated.
 
-Who calls this: `activations.py`, with the model's own code. torch's fake tensors carry sizes and precisions through
-real operators, autocast, checkpointing and backward included. Attention is taken to be a fused kernel, which keeps
-no matrix of tokens by tokens, as on every GPU.
+Who calls this: `memory.py` and `work.py`, with the model's own code. torch's fake tensors carry sizes and precisions
+through real operators, autocast, checkpointing and backward included. Attention is taken to be a fused kernel, which
+keeps no matrix of tokens by tokens, as on every GPU.
 """
 
 from __future__ import annotations

@@ -18,16 +18,18 @@ from g2rpo_trainer.planning.footprint import FLOAT_BYTES, footprint
 from g2rpo_trainer.planning.sketch import Sketch
 
 LIVE_PARAMETERS = 10**9
-"""What DeepSpeed gathers at most at a time under ZeRO-3."""
+"""What DeepSpeed gathers at most at a time under ZeRO-3: its default of stage3_max_live_parameters."""
 STEP_COPIES = 2
 """The gradients, and once more their size for adding up between ranks and clipping."""
-_VIT_H, _VIT_L = 986_109_441, 427_616_513
+_VIT_H, _VIT_L, _VIT_L_VISION = 986_109_441, 427_616_513, 303_966_208
+_BLIP, _HEAD = 445_278_720, 927_969
+"""A BLIP's picture and text networks without a pooler; five linear layers 768-1024-128-64-16-1."""
 REWARD_PARAMETERS: Mapping[str, int] = {
     "HPSv2": _VIT_H,
     "CLIPScore": _VIT_H,
     "PickScore": _VIT_H,
-    "ImageReward": 446_000_000,
-    "Aesthetic": _VIT_L,
+    "ImageReward": _BLIP + _HEAD,
+    "Aesthetic": _VIT_L_VISION + _HEAD,
 }
 """Of the published networks, which are held in float32; the other types have none on the GPU, or none that is known."""
 
