@@ -23,7 +23,7 @@ def map_target(attempt: int) -> Target:
 
 def history(*jobs: ChildJob, keep: int = 2, maps: tuple[Part, ...] = (), pods: tuple[Pod, ...] = ()) -> View:
     """A job in its ninth attempt, with what is left of earlier ones; those that failed have a pod that tells why."""
-    pods += tuple(ended_pod(1, attempt=old.attempt) for old in jobs if old.failed or old.failing)
+    pods += tuple(ended_pod(1, attempt=old.attempt) for old in jobs if old.failed)
     now = attempt_of(pod(0, 9), number=9, older_jobs=jobs, older_config_maps=maps, older_pods=pods)
     return view(job(policy={"keepFailedAttempts": keep}), attempt=now)
 
@@ -69,8 +69,18 @@ def test_attempts_that_did_not_fail_are_not_worth_keeping() -> None:
 
 
 def test_an_attempt_whose_failure_the_job_controller_has_not_written_down_yet_is_kept() -> None:
-    assert cleanup.older(history(child(8, failing=True))) == ()
-    assert cleanup.older(history(child(8, failing=True), keep=0)) == (job_target(8),)
+    failed = (ended_pod(1, attempt=8),)
+    assert cleanup.older(history(child(8), pods=failed)) == ()
+    assert cleanup.older(history(child(8), pods=failed, keep=0)) == (job_target(8),)
+
+
+def test_of_an_attempt_that_is_kept_only_the_pods_that_run_are_ended() -> None:
+    pods = ended_pod(1, attempt=8), pod(1, 8), pod(2, 8, deletion_time=time(500))
+    ending = (Target("Pod", pod(1, 8).name, pod(1, 8).uid),)
+    seen = history(child(8), pods=pods)
+    assert cleanup.older(seen) == ending
+    assert cleanup.still_running(replace(seen, attempt=replace(seen.attempt, job=None))) == ending
+    assert cleanup.older(history(child(8), pods=pods, keep=0)) == (job_target(8),)
 
 
 def test_a_config_map_goes_with_its_job() -> None:

@@ -12,7 +12,8 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import CheckpointReport
 from g2rpo_api.status import JobStatus
 from g2rpo_operator.decide import RULES, decide
-from g2rpo_operator.world import Pod, View
+from g2rpo_operator.observe import observe
+from g2rpo_operator.world import Children, Pod, Target, View
 from testoperator.records import (
     at,
     attempt_of,
@@ -206,15 +207,30 @@ def test_a_job_that_ended_never_runs_again_whatever_happens(end: str) -> None:
         assert decision.status.finished
 
 
-def test_one_failed_rank_is_not_the_end_while_others_save_their_checkpoint() -> None:
-    others_run = with_attempt(quiet(), job=child(failing=True), pods=(ended_pod(1), pod(1)))
-    assert decide(others_run).rule == "otherwise"
+def test_one_failed_rank_is_not_the_end_while_others_notice() -> None:
+    seen = with_attempt(quiet(), pods=(ended_pod(1, ended=100), pod(1)))
+    others_run = replace(seen, now=at(129))
+    assert (decide(others_run).rule, decide(others_run).look_again_seconds) == ("otherwise", 1)
     all_over = with_attempt(others_run, pods=(ended_pod(1), ended_pod(75, 1)))
     assert decide(all_over).rule == "attempt failed"
 
 
-def test_a_failed_pod_alone_is_left_to_the_job_controller() -> None:
-    assert decide(with_attempt(quiet(), pods=(ended_pod(1), pod(1)))).rule == "otherwise"
+def test_ranks_that_do_not_notice_are_ended_and_the_failed_pod_stays() -> None:
+    seen = replace(with_attempt(quiet(), pods=(ended_pod(1, ended=100), pod(1))), now=at(130))
+    judged = decide(seen)
+    assert (judged.rule, judged.status.attempt, judged.delete) == ("attempt failed", 2, ())
+    after = replace(seen, status=judged.status, attempt=observe(2, Children((child(),), seen.attempt.pods)))
+    ending = decide(after)
+    assert (ending.rule, ending.delete) == ("older attempt alive", (Target("Pod", pod(1).name, pod(1).uid),))
+
+
+def test_a_failed_job_keeps_the_pod_that_tells_why() -> None:
+    pods = (ended_pod(1, ended=100), pod(1))
+    last = replace(with_attempt(quiet(), pods=pods), now=at(130), job=job(policy={"maxRestarts": 0}))
+    judged = decide(last)
+    assert judged.status.phase == "Failed"
+    cleaned = decide(replace(last, status=judged.status))
+    assert (cleaned.rule, cleaned.delete) == ("finished", (Target("Pod", pod(1).name, pod(1).uid),))
 
 
 def test_one_disrupted_rank_dooms_the_attempt_at_once() -> None:

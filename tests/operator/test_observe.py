@@ -155,8 +155,8 @@ def test_a_pod_on_its_way_out_does_not_count_as_running() -> None:
         ([("SuccessCriteriaMet", "True")], {}),
         ([("Complete", "True")], {"complete": True}),
         ([("Complete", "False"), ("Failed", "False")], {}),
-        ([("FailureTarget", "True")], {"failing": True, "message": "said"}),
-        ([("FailureTarget", "True"), ("Failed", "True")], {"failing": True, "failed": True, "message": "said"}),
+        ([("FailureTarget", "True")], {"message": "said"}),
+        ([("FailureTarget", "True"), ("Failed", "True")], {"failed": True, "message": "said"}),
     ],
 )
 def test_the_conditions_of_a_job_say_where_it_is(conditions: list[tuple[str, str]], expected: Manifest) -> None:
@@ -211,7 +211,8 @@ def test_what_is_not_there_is_missing() -> None:
     ("children", "alive"),
     [
         (Children(jobs=(child(1),)), True),
-        (Children(jobs=(child(1, failing=True),)), True),
+        (Children(jobs=(child(1),), pods=(ended_pod(1), pod(1))), True),
+        (Children(jobs=(child(1),), pods=(ended_pod(1),)), False),
         (Children(jobs=(child(1, failed=True),), pods=(ended_pod(1),)), False),
         (Children(jobs=(child(1, complete=True),), pods=(ended_pod(0),)), False),
         (Children(pods=(pod(),)), True),

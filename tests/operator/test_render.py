@@ -72,7 +72,8 @@ def test_an_attempt_is_one_indexed_job_that_never_starts_a_pod_again() -> None:
     assert (manifest["apiVersion"], manifest["kind"]) == ("batch/v1", "Job")
     spec = manifest["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 4, 4)
-    assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
+    assert (spec["backoffLimitPerIndex"], spec["podReplacementPolicy"]) == (0, "Failed")
+    assert not {"backoffLimit", "maxFailedIndexes"} & set(spec), "with them one failed pod takes the others along"
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert not {"suspend", "ttlSecondsAfterFinished", "activeDeadlineSeconds", "successPolicy"} & set(spec)
 

@@ -173,7 +173,8 @@ def follow(view: View) -> Decision:
     stop = view.job.spec.stop and config is not None and not config.stop
     then = replace(view, status=status)  # a time limit may begin with this very look
     limited = limits.deadline_left_seconds(then), limits.start_left_seconds(then), limits.silence_left_seconds(then)
-    look = _soonest(*limited, cleanup.patience(then), patience_left_seconds(then) or None)
+    waits = cleanup.patience(then), limits.peers_left_seconds(then), patience_left_seconds(then) or None
+    look = _soonest(*limited, *waits)
     return Decision(status, delete=cleanup.older(view), request_stop=stop, look_again_seconds=look)
 
 

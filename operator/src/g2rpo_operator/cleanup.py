@@ -1,7 +1,7 @@
 """Which objects must go. Pure.
 
-Who calls this: `actions.py`. Pods go with their Job; one is named here only when nobody else would end it:
-its node is lost, or its Job was deleted without it.
+Who calls this: `actions.py`. Pods go with their Job; one is named here only where the Job is kept to be looked at, or
+where nobody else would end it: its node is lost, or its Job was deleted without it.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ STUCK_SECONDS = 60
 def still_running(view: View) -> tuple[Target, ...]:
     """Jobs that have not ended, of all attempts, and pods that nobody else ends."""
     jobs = [job for job in (view.attempt.job, *view.attempt.older_jobs) if job is not None]
-    return (*(_job(job) for job in jobs if not job.over and not job.deleting), *orphans(view), *stuck(view))
+    ending = [target for job in jobs for target in _ending(view, job)]
+    return (*ending, *orphans(view), *stuck(view))
 
 
 def older(view: View) -> tuple[Target, ...]:
     """What is left of older attempts, but for the newest failed ones, which are kept for inspection."""
     jobs = sorted(view.attempt.older_jobs, key=lambda job: job.attempt, reverse=True)
-    telling = {pod.attempt for pod in view.attempt.older_pods}
-    failed = [job for job in jobs if (job.failed or job.failing) and job.attempt in telling]
-    kept = {job.attempt for job in failed[: view.job.spec.policy.keep_failed_attempts]}
-    present = {job.attempt for job in jobs}
+    failed = [job for job in jobs if _tells(view, job)][: view.job.spec.policy.keep_failed_attempts]
+    kept = {job.attempt for job in failed}
+    ending = [target for job in failed for target in _ending(view, job)]
     go = [_job(job) for job in jobs if job.attempt not in kept and not job.deleting]
-    maps = [part for part in view.attempt.older_config_maps if part.attempt not in kept & present]
-    return (*go, *(Target("ConfigMap", part.name, part.uid) for part in maps), *orphans(view), *stuck(view))
+    maps = [part for part in view.attempt.older_config_maps if part.attempt not in kept]
+    return (*ending, *go, *(Target("ConfigMap", part.name, part.uid) for part in maps), *orphans(view), *stuck(view))
 
 
 def orphans(view: View) -> tuple[Target, ...]:
@@ -50,6 +50,25 @@ def patience(view: View) -> float | None:
     pods = (*view.attempt.pods, *view.attempt.older_pods)
     left = [-_overdue_seconds(view, pod) for pod in pods if pod.deletion_time and not pod.over]
     return max(1.0, min(left)) if left else None
+
+
+def _pods(view: View, job: ChildJob) -> list[Pod]:
+    return [pod for pod in (*view.attempt.pods, *view.attempt.older_pods) if pod.job_uid == job.uid]
+
+
+def _tells(view: View, job: ChildJob) -> bool:
+    """Whether there is a pod that shows how an attempt failed."""
+    return any(pod.failed for pod in _pods(view, job))
+
+
+def _ending(view: View, job: ChildJob) -> list[Target]:
+    """What ends an attempt: its Job goes, but where that would take a failed pod's log along only the other pods do."""
+    if job.over or job.deleting:
+        return []
+    if not _tells(view, job):
+        return [_job(job)]
+    alive = [pod for pod in _pods(view, job) if not pod.over and not pod.deletion_time]
+    return [Target("Pod", pod.name, pod.uid) for pod in alive]
 
 
 def _overdue_seconds(view: View, pod: Pod) -> float:

@@ -80,10 +80,9 @@ def older_attempt_alive(view: View) -> bool:
 
 
 def attempt_failed(view: View) -> bool:
-    """Every rank of the current attempt has ended, one of them badly; or a disruption dooms them."""
-    job, pods = view.attempt.job, view.attempt.pods
-    doomed = any(pod.disruption for pod in pods)
-    return job is not None and (job.failed or doomed or (job.failing and all(pod.over for pod in pods)))
+    """Of the current attempt a rank ended badly, and the others too or not in time; or a disruption dooms them."""
+    job, doomed = view.attempt.job, any(pod.disruption for pod in view.attempt.pods)
+    return job is not None and (job.failed or doomed or _used_up(limits.peers_left_seconds(view)))
 
 
 def attempt_lost(view: View) -> bool:

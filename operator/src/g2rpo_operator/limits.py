@@ -13,6 +13,8 @@ from g2rpo_operator.world import View, moment, rfc3339
 
 BLIND_PATIENCE = 4
 """How many times longer ranks may be silent while no job at all can be read."""
+PEERS_SECONDS = 30
+"""How long ranks may take to end by themselves after they have lost another."""
 
 
 def scheduled_time(view: View) -> str | None:
@@ -20,6 +22,17 @@ def scheduled_time(view: View) -> str | None:
     if view.status.scheduled_time is not None or not all_scheduled(view):
         return view.status.scheduled_time
     return max(pod.scheduled_at for pod in view.attempt.pods) or rfc3339(view.now)
+
+
+def peers_left_seconds(view: View) -> float | None:
+    """How much longer pods may run after another of their attempt failed; None while none has."""
+    pods = view.attempt.pods
+    failed = [pod.finished_at for pod in pods if pod.failed]
+    if not failed:
+        return None
+    if all(pod.over for pod in pods) or not all(failed):
+        return 0.0
+    return (moment(min(failed)) + timedelta(seconds=PEERS_SECONDS) - view.now).total_seconds()
 
 
 def pause_left_seconds(view: View) -> float:

@@ -108,7 +108,6 @@ def child_job_of(manifest: Manifest) -> ChildJob:
         suspended=bool(manifest["spec"].get("suspend")),
         complete="Complete" in true,
         failed="Failed" in true,
-        failing="FailureTarget" in true,
         deleting="deletionTimestamp" in metadata,
         message=telling.get("message", ""),
     )

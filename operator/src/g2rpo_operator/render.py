@@ -122,7 +122,12 @@ def service(view: View) -> Manifest:
 
 
 def child_job(view: View, progress_interval_seconds: float) -> Manifest:
-    """Indexed Job with one pod per node; it never starts a pod again, since a lone new rank would hang the others."""
+    """Indexed Job with one pod per node.
+
+    It never starts a pod again, since a lone new rank would hang the others. A failed index does not make it delete the
+    pods of the others, as `backoffLimit` would: the rank that failed first need not be in the pod that ends first, and
+    its log would be gone with its pod.
+    """
     nodes, number = view.job.spec.workers.nodes, view.attempt.number
     metadata = _metadata(view.owner, attempt_name(view.job.metadata.name, number), number)
     queue = view.job.metadata.labels.get(contract.LABEL_QUEUE)
@@ -132,7 +137,7 @@ def child_job(view: View, progress_interval_seconds: float) -> Manifest:
         "completionMode": "Indexed",
         "completions": nodes,
         "parallelism": nodes,
-        "backoffLimit": 0,
+        "backoffLimitPerIndex": 0,
         "podReplacementPolicy": "Failed",
         "template": {
             "metadata": _pod_metadata(view, number),

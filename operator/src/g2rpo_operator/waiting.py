@@ -81,8 +81,8 @@ def _refusal(view: View) -> str:
 
 def _running(view: View) -> Waiting:
     attempt, progress = view.attempt, view.status.progress
-    if attempt.job is not None and attempt.job.failing:
-        return Waiting(True, Reason.TRAINING, "a rank failed; the others are being stopped")
+    if attempt.failing:
+        return Waiting(True, Reason.TRAINING, "a rank failed; the others end")
     if view.job.spec.stop:
         return Waiting(True, Reason.STOPPING, "asked to end early: checkpoint, evaluation and export follow")
     if progress is None or progress.attempt != view.status.attempt or progress.phase == "Starting":

@@ -86,8 +86,6 @@ class ChildJob:
     complete: bool = False
     failed: bool = False
     """All its pods have ended and one of them badly."""
-    failing: bool = False
-    """A pod ended badly; the others are being stopped."""
     deleting: bool = False
     message: str = ""
     """The Job controller's explanation."""
@@ -139,9 +137,19 @@ class Attempt:
     """The last pod of a first rank that is gone, if it left a last word."""
 
     @property
+    def failing(self) -> bool:
+        """Whether a pod ended badly: the ranks of the others notice, and end."""
+        return any(pod.failed for pod in self.pods)
+
+    @property
     def older_alive(self) -> bool:
-        """Whether something of an older attempt still runs, or is about to."""
-        return any(not job.over for job in self.older_jobs) or any(not pod.over for pod in self.older_pods)
+        """Whether something of an older attempt still runs, or is about to.
+
+        A Job whose pods are kept may wait for ever to create one more, as for a quota; it would be ended at once.
+        """
+        kept = {pod.job_uid for pod in self.older_pods if pod.failed}
+        begun = any(not job.over and job.uid not in kept for job in self.older_jobs)
+        return begun or any(not pod.over for pod in self.older_pods)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,16 @@ def counts(status: Object) -> tuple[int, int, int]:
     return status["attempt"], status["restarts"], status["disruptions"]
 
 
+def message(status: Object, kind: str) -> str:
+    """Of a condition."""
+    return str(next(found["message"] for found in status["conditions"] if found["type"] == kind))
+
+
+def names_of(pods: list[Object]) -> dict[str, str]:
+    """Names of pods by uid."""
+    return {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in pods}
+
+
 def run_to_the_end(world: World, attempt: int) -> Object:
     """The attempt runs and every rank succeeds; the status."""
     world.running(attempt)
@@ -56,7 +66,7 @@ def test_a_fault_is_followed_by_another_attempt_after_a_pause_that_doubles_until
     uid = world.create(policy={"restartBackoffSeconds": 1, "maxRestarts": 2})
     for attempt, pause in (1, 1), (2, 2):
         _, culprit = world.running(attempt)
-        world.pods.fail(culprit, 1, "Traceback:\nRuntimeError: no such layer")
+        world.lose(culprit, 1, "Traceback:\nRuntimeError: no such layer")
         status = world.wait(f"attempt {attempt + 1} is due", lambda status, due=attempt + 1: status["attempt"] == due)
         assert counts(status) == (attempt + 1, attempt, 0)
         assert condition(status, "Running") == ("False", "Fault")
@@ -71,7 +81,7 @@ def test_a_fault_is_followed_by_another_attempt_after_a_pause_that_doubles_until
         begun = world.recorder.of("Job", uid)[attempt].first["metadata"]["creationTimestamp"]
         assert seconds_between(status["retryTime"], begun) >= 0
     first, _ = world.running(3)
-    world.pods.fail(first, 137, reason="OOMKilled")
+    world.lose(first, 137, reason="OOMKilled")
     status = world.phase("Failed")
     assert condition(status, "Failed") == ("True", "RestartsExhausted")
     assert counts(status) == (3, 2, 0)
@@ -85,7 +95,7 @@ def test_pods_of_the_newest_failed_attempts_are_kept_for_their_logs(world: World
     culprits = []
     for attempt in (1, 2):
         culprits.append(world.running(attempt)[0])
-        world.pods.fail(culprits[-1], 1)
+        world.lose(culprits[-1], 1)
     run_to_the_end(world, attempt=3)
     world.without_pods(1)
     assert culprits[1]["metadata"]["name"] in [pod["metadata"]["name"] for pod in world.pods_of(2)]
@@ -94,10 +104,34 @@ def test_pods_of_the_newest_failed_attempts_are_kept_for_their_logs(world: World
 
 
 @together
+def test_the_log_of_the_rank_that_failed_stays_when_another_pod_ends_before_its_own(world: World) -> None:
+    world.create()
+    culprit, other = world.running()
+    world.pods.fail(other, 7)
+    world.wait("it is told", lambda status: "a rank failed" in message(status, "Running"))
+    world.pods.fail(culprit, 1)
+    status = run_to_the_end(world, attempt=2)
+    assert status["lastFailure"]["pod"] == culprit["metadata"]["name"]
+    assert names_of(world.pods_of(1)) == names_of([culprit, other])
+
+
+@together
+def test_ranks_that_do_not_notice_are_ended_in_time(world: World) -> None:
+    uid = world.create()
+    culprit, _ = world.running()
+    world.pods.fail(culprit, 1)
+    status = run_to_the_end(world, attempt=2)
+    assert counts(status) == (2, 1, 0)
+    assert status["lastFailure"]["pod"] == culprit["metadata"]["name"]
+    assert names_of(world.pods_of(1)) == names_of([culprit])
+    assert world.attempts(uid) == {1: 1, 2: 1}
+
+
+@together
 def test_a_job_that_the_trainer_refuses_is_not_tried_again(world: World) -> None:
     uid = world.create()
     first, _ = world.running()
-    world.pods.fail(first, 2, "spec.training.model.path: no such model")
+    world.lose(first, 2, "spec.training.model.path: no such model")
     status = world.phase("Failed")
     assert condition(status, "Failed") == ("True", "InvalidSpec")
     assert status["lastFailure"]["lastLines"] == "spec.training.model.path: no such model"
@@ -108,7 +142,7 @@ def test_a_job_that_the_trainer_refuses_is_not_tried_again(world: World) -> None
 def test_a_job_that_diverges_is_not_tried_again(world: World) -> None:
     uid = world.create()
     _, second = world.running()
-    world.pods.fail(second, 5)
+    world.lose(second, 5)
     status = world.phase("Failed")
     assert condition(status, "Failed") == ("True", "Diverged")
     assert (counts(status), world.attempts(uid)) == ((1, 0, 0), {1: 1})

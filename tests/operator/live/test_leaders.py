@@ -31,7 +31,7 @@ def test_another_replica_takes_over_in_time_from_one_that_was_killed(world: Worl
     assert second.proxy.writes() == [], "who does not lead does not write"
     mine.operator.component.kill()
     killed = time.monotonic()
-    mine.pods.fail(first, 1)
+    mine.lose(first, 1)
     mine.wait("the next attempt is due", lambda status: status["attempt"] == 2)
     assert time.monotonic() - killed < FAIL_OVER_SECONDS
     mine.running(attempt=2)
@@ -63,7 +63,7 @@ def test_a_replica_that_loses_the_lease_and_gets_it_back_goes_on(world: World) -
     mine.operator.proxy.faults.append(refused)
     wait_until(lambda: mine.operator.metric("leader") == 0, "it does not lead any more")
     before = len(mine.operator.proxy.writes())
-    mine.pods.fail(first, 1)
+    mine.lose(first, 1)
     tries = refused.met + 5
     wait_until(lambda: refused.met >= tries, "it tries to get the lease back")
     assert len(mine.operator.proxy.writes()) == before, "who does not lead does not write"

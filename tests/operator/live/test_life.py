@@ -48,7 +48,7 @@ def test_kubectl_shows_how_far_a_job_is_and_describe_shows_what_happened(world: 
     wide = ["HELD-OUT", "CLIP", "IMG/S", "ETA(S)", "ATTEMPT", "MESSAGE", "AGE"]
     assert head == ["NAME", "PHASE", "ITER", "REWARD", "BEST", "Δ", "RESTARTS", "GPU-H", *wide]
     assert row[8:13] == ["0.2345", "0.0625", "98.76", "321", "1"]
-    world.pods.fail(first, 1, "Traceback\nRuntimeError: the reward is gone")
+    world.lose(first, 1, "Traceback\nRuntimeError: the reward is gone")
     world.running(attempt=2)
     world.succeed(attempt=2)
     world.phase("Succeeded")
@@ -114,7 +114,7 @@ def test_jobs_of_one_name_in_two_namespaces_have_nothing_to_do_with_each_other(w
     uids = world.create(), twin.create()
     ours, _ = world.running()
     twin.running()
-    world.pods.fail(ours, 1)
+    world.lose(ours, 1)
     world.running(attempt=2)
     twin.succeed(attempt=1)
     world.succeed(attempt=2)

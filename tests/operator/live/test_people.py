@@ -46,7 +46,7 @@ def test_suspending_ends_the_pods_and_resuming_begins_the_next_attempt(world: Wo
 @together
 def test_a_job_can_be_suspended_during_the_pause_before_its_next_attempt(world: World) -> None:
     uid = world.create(policy={"restartBackoffSeconds": 600})
-    world.pods.fail(world.running()[0], 1)
+    world.lose(world.running()[0], 1)
     world.phase("Restarting", attempt=2)
     world.change(suspend=True)
     status = world.phase("Suspended")
@@ -180,7 +180,7 @@ def test_a_job_that_is_deleted_and_created_again_under_its_name_at_once_runs_ane
 @together
 def test_a_deleted_job_leaves_nothing(world: World) -> None:
     world.create()
-    world.pods.fail(world.running()[0], 1)
+    world.lose(world.running()[0], 1)
     first, _ = world.running(attempt=2)
     world.trainer(first, attempt=2, iteration=3)
     world.there("ConfigMap", f"{world.name}-curve")

@@ -22,7 +22,7 @@ def test_watches_that_silently_deliver_nothing_are_noticed_and_meanwhile_lists_k
     frozen = proxy.freeze_watches()
     assert frozen >= 5, "of every kind there is a watch"
     before = len(proxy.requests)
-    mine.pods.fail(first, 1)
+    mine.lose(first, 1)
     mine.running(attempt=2)
     mine.succeed(attempt=2)
     mine.phase("Succeeded")
@@ -42,7 +42,7 @@ def test_watches_that_break_again_and_again_lose_nothing(world: World) -> None:
     uid = mine.create()
     for attempt in (1, 2, 3):
         first, _ = mine.running(attempt)
-        mine.pods.fail(first, 1)
+        mine.lose(first, 1)
         assert mine.operator.proxy.cut_watches() > 0
     mine.running(attempt=4)
     mine.operator.proxy.cut_watches()
@@ -130,7 +130,7 @@ def test_a_deleted_namespace_goes_with_all_its_jobs_and_others_go_on(world: Worl
     wait_until(lambda: not mine.cluster.api.answers(f"/api/v1/namespaces/{mine.namespace}"), gone, 120, poll=0.5)
     assert mine.recorder.is_deleted(mine.uid)
     first, _ = other.running()
-    other.pods.fail(first, 1)
+    other.lose(first, 1)
     other.running(attempt=2)
     other.succeed(attempt=2)
     other.phase("Succeeded")
@@ -161,7 +161,7 @@ def test_jobs_go_on_after_etcd_and_the_api_server_were_away(world: World) -> Non
         component.kill()
         component.start()
         wait_until(world.cluster.apiserver_serves, "the API server serves again", 60)
-        world.pods.fail(first, 1)
+        world.lose(first, 1)
     world.running(attempt=3)
     world.succeed(attempt=3)
     assert world.phase("Succeeded")["restarts"] == 2

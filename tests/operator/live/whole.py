@@ -11,7 +11,7 @@ def whole_life(world: World) -> None:
     first, _ = world.running(attempt=1)
     world.trainer(first, attempt=1, iteration=5)
     world.there("ConfigMap", f"{world.name}-curve")
-    world.pods.fail(first, 1, "RuntimeError: boom")
+    world.lose(first, 1, "RuntimeError: boom")
     world.running(attempt=2)
     world.change(suspend=True)
     world.phase("Suspended")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from g2rpo_api import contract
+from g2rpo_api.contract import ExitCode
 from live.operators import Operator, Stage
 from live.recorder import CHILDREN, PATHS, index, namespaced
 from live.trainer import Trainer, report
@@ -130,6 +131,14 @@ class World:
     def trainer(self, pod: Object, attempt: int, iteration: int, **more: Any) -> Trainer:
         """Serve progress at the address of a pod."""
         return self.stage.trainer(pod["status"]["podIP"], report(self.name, attempt, iteration, **more))
+
+    def lose(self, pod: Object, exit_code: int, message: str = "", reason: str = "Error") -> None:
+        """A pod ends badly, and the others of its attempt, whose ranks lost its own, with it."""
+        self.pods.fail(pod, exit_code, message, reason)
+        attempt = int(pod["metadata"]["labels"][contract.LABEL_ATTEMPT])
+        for other in self.pods_of(attempt):
+            if other["metadata"]["uid"] != pod["metadata"]["uid"]:
+                self.pods.fail(other, ExitCode.PEER_LOST)
 
     def succeed(self, attempt: int) -> None:
         """Every rank of an attempt ends well."""

@@ -78,7 +78,11 @@ class Job:
     created: Manifest
     suspended: bool = False
     condition: str = ""
-    """FailureTarget, Failed or Complete."""
+    """Failed or Complete."""
+    succeeded: set[int] = field(default_factory=set)
+    """Indexes whose pod ended well, and is counted."""
+    failed: set[int] = field(default_factory=set)
+    """Indexes whose pod did not; they get no other."""
     deleting: bool = False
 
     @property
@@ -96,7 +100,7 @@ class Job:
         if self.deleting:
             metadata["deletionTimestamp"] = written(START)
         told = [self.condition, "FailureTarget"] if self.condition == "Failed" else [self.condition]
-        conditions = [{"type": each, "status": "True", "message": "BackoffLimitExceeded"} for each in told if each]
+        conditions = [{"type": each, "status": "True", "message": "FailedIndexes"} for each in told if each]
         return {"metadata": metadata, "spec": {"suspend": self.suspended}, "status": {"conditions": conditions}}
 
 
@@ -149,7 +153,8 @@ class Kubernetes:
         if pod is not None and target.force:
             del self.pods[target.uid]
         elif pod is not None:
-            assert pod.orphan, "pods go with their Job"
+            failed = {other.job for other in self.pods.values() if other.phase == "Failed"}
+            assert pod.orphan or pod.job in failed, "pods go with their Job, unless that is kept to be looked at"
             self.send_away(pod)
 
     def delete_alone(self, job: Job) -> None:
@@ -178,18 +183,15 @@ class Kubernetes:
                 self._drive(job, pods)
 
     def _drive(self, job: Job, pods: list[Pod]) -> None:
-        tracked = [pod for pod in pods if pod.tracked]
-        done = {pod.index for pod in tracked if pod.phase == "Succeeded"}
-        if job.condition == "FailureTarget" or any(pod.phase == "Failed" for pod in tracked):
-            alive = [pod for pod in pods if not pod.over]
-            self._stop(alive)
-            job.condition = "FailureTarget" if alive else "Failed"
-        elif done == set(range(job.nodes)):
-            job.condition = "Complete"
-        else:
-            taken = done | {pod.index for pod in pods if not pod.over}
-            for index in sorted(set(range(job.nodes)) - taken):
-                self._start_pod(job, index)
+        ended = [pod for pod in pods if pod.over and pod.tracked]
+        job.succeeded |= {pod.index for pod in ended if pod.phase == "Succeeded"}
+        job.failed |= {pod.index for pod in ended if pod.phase == "Failed"}
+        self._count(ended)
+        left = set(range(job.nodes)) - job.succeeded - job.failed
+        if not left:
+            job.condition = "Failed" if job.failed else "Complete"
+        for index in sorted(left - {pod.index for pod in pods if not pod.over}):
+            self._start_pod(job, index)
 
     def _start_pod(self, job: Job, index: int) -> None:
         number, name = next(self._numbers), job.created["metadata"]["name"]
