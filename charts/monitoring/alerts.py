@@ -66,7 +66,7 @@ def _named_like_runs(expr: str) -> str:
     return f'label_replace({expr}, "job_name", "$1", "name", "(.+)")'
 
 
-UNFINISHED = f"{_run('max', 'iteration')} < {_run('max', 'iterations_total')}"
+UNFINISHED = f"{_run('max', 'iteration')} < {_run('max', 'iterations_planned')}"
 ROLLOUTS = '{role="train",split=~"anchor|branch"}'
 BUCKETS = f"rate({TRAINER}step_duration_seconds_bucket[10m])"
 EVALUATIONS = '{split=~"eval|unseen"}'

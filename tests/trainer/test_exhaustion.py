@@ -1,16 +1,36 @@
-"""Memory that runs out is told apart from bugs, with keys of the job that make it smaller."""
+"""Memory is told as it is held; what runs out is told apart from bugs, with keys of the job that make it smaller."""
 
 from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from g2rpo_api.contract import ExitCode
 from g2rpo_trainer.errors import OutOfMemoryError
-from g2rpo_trainer.exhaustion import memory_needed
+from g2rpo_trainer.exhaustion import memory_held, memory_needed
 
 EXABYTE = 2**60
 KEYS = ("sampling.maxBatch", "sampling.maxDecodeBatch", "optimizer.maxBatch", "model.gradientCheckpointing")
+
+
+def resident() -> int:
+    """As the kernel writes it for people."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+def test_what_a_process_holds_is_what_the_kernel_says_and_grows_with_it() -> None:
+    before = memory_held(torch.device("cpu"))
+    assert before == {"resident": pytest.approx(resident(), rel=0.02)}
+    size = 64 * 2**20
+    with mmap.mmap(-1, size) as held:
+        held.write(b"x" * size)
+        assert memory_held(torch.device("cpu"))["resident"] - before["resident"] == pytest.approx(size, rel=0.1)
 
 
 def ask_the_machine() -> None:

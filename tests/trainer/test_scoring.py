@@ -11,7 +11,7 @@ from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch
 from g2rpo_trainer.rewards.protocol import UnscoredError
 from g2rpo_trainer.rewards.scoring import Scorer, WeightedReward
-from g2rpo_trainer.timing import Counter, Stopwatch
+from g2rpo_trainer.timing import CallLog, Counter, Stopwatch
 
 PROMPTS = tuple(Prompt(i, f"p{i}", {}) for i in range(3))
 BATCH = PromptBatch(1, (0, 1, 2), PROMPTS)
@@ -35,7 +35,8 @@ class Spy:
 
 def scorer(*rewards: Spy, on_failure: str = "Fail", max_batch: int = 2) -> Scorer:
     entries = tuple(WeightedReward(f"r{i}", reward, 1.0, "Train", on_failure) for i, reward in enumerate(rewards))
-    return Scorer(lambda latents: latents.expand(-1, 3, 2, 2), entries, max_batch, Stopwatch(), Counter(), Album(1))
+    noted = (Stopwatch(), Counter(), Album(1), CallLog())
+    return Scorer(lambda latents: latents.expand(-1, 3, 2, 2), entries, max_batch, *noted)
 
 
 LATENTS = torch.arange(5.0).view(5, 1, 1, 1) / 10
@@ -129,3 +130,23 @@ def test_pictures_are_counted() -> None:
     asked(LATENTS, ROWS, BATCH)
     assert asked.counter.take() == 5
     assert asked.counter.take() == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (None, "ok"),
+        (torch.tensor([torch.nan, 0.5]), "unscored"),
+        (UnscoredError("no mark", torch.tensor([torch.nan, 0.5])), "unscored"),
+        (torch.zeros(3), "invalid"),
+        ([0.5, 0.25], "invalid"),
+        (ConnectionError("no answer"), "failed"),
+    ],
+)
+def test_every_call_is_noted_with_its_result_and_seconds(answer: Tensor | Exception | None, result: str) -> None:
+    asked = scorer(Spy(answer), Spy(), on_failure="SkipGroup")
+    asked(LATENTS[:2], ROWS[:2], BATCH)
+    first, second = asked.calls.take()
+    assert [(call.reward, call.result) for call in (first, second)] == [("r0", result), ("r1", "ok")]
+    assert 0 < first.seconds < 60
+    assert asked.calls.take() == []

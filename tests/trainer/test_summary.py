@@ -18,10 +18,11 @@ from g2rpo_trainer.summary import (
     spread,
     untrained_record,
 )
-from g2rpo_trainer.timing import Pace
+from g2rpo_trainer.timing import Pace, RankState
 
 M, L, K, G = 2, 2, 3, 4
 CONSTANTS = Constants(("a", "b"), (1.0, 2.0), (1, 3), (0, 1, 2), clip_range=0.1)
+STATE = RankState(0, 0, Pace(compute=1.0, wait=0.0), {})
 SPENT = SpentEntry(seconds=50.0, rank_seconds=100.0)
 FRAME = Frame(7, 123.0, attempt=2, world_size=2, seconds={"rollout": 1.5}, step_seconds=2.0, evaluation=[], spent=SPENT)
 
@@ -43,7 +44,7 @@ def report(seed: int, prompts: int, valid: bool = True) -> RankReport:
     )
     update = UpdateStats(losses, [3.0, 5.0], skipped=1, learning_rate=1e-3 * seed)
     looks, diversities = draw(5 * prompts, 4).sigmoid(), [0.1 * seed] * prompts
-    return RankReport(rollout, update, 10 * seed, seed, looks, diversities, Pace(compute=seed, wait=0.0))
+    return RankReport(rollout, update, 10 * seed, seed, looks, diversities, STATE, [])
 
 
 REPORTS = [report(1, 3), report(2, 1, valid=False)]

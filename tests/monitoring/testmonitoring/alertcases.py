@@ -63,7 +63,7 @@ def evaluated(job: str, trained: str, held_out: str) -> dict[str, str]:
 def steps(job: str, ended: str, count: str, attempt: int = 1, begun: str = "0x100") -> dict[str, str]:
     """Iterations of about a minute: when the last one ended, and how many there were."""
     buckets = {"30": "0x100", "60": count, "+Inf": count}
-    last = run(job, attempt, last_step_timestamp_seconds=ended, iteration=count, iterations_total="1000x200")
+    last = run(job, attempt, last_step_timestamp_seconds=ended, iteration=count, iterations_planned="1000x200")
     last |= run(job, attempt, step_duration_seconds_created=begun)
     return last | {trainer("step_duration_seconds_bucket", job, attempt, le=le): v for le, v in buckets.items()}
 
@@ -161,7 +161,7 @@ RUNNING = (
                 checkpoint_last_success_timestamp_seconds=saved,
                 step_duration_seconds_created=begun,
                 iteration="5x400",
-                iterations_total="9x400",
+                iterations_planned="9x400",
             ).items()
         },
         {230: (), 270: (of("never"), of("old"))},

@@ -148,7 +148,7 @@ def test_the_port_answers_while_the_run_lasts(trainer: Any) -> None:
     where = process.address()
     process.until(lambda: len(trainer.diary("served")) > 1)
     with urllib.request.urlopen(f"{where}/metrics") as answer:
-        assert b"g2rpo_trainer_iterations_total 10000.0" in answer.read()
+        assert b"g2rpo_trainer_iterations_planned 10000.0" in answer.read()
     with urllib.request.urlopen(f"{where}/progress") as answer:
         progress = json.load(answer)
     assert progress["job"] == "served"

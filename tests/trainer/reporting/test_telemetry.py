@@ -23,20 +23,23 @@ from g2rpo_trainer.monitoring.endpoint import Endpoint
 from g2rpo_trainer.monitoring.names import PREFIX
 from g2rpo_trainer.monitoring.progress import RunInfo
 from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
-from g2rpo_trainer.timing import Pace
+from g2rpo_trainer.timing import Pace, RankState, RewardCall
 
-RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, attempt=3)
+MADE_OF = {"method": "G2RPO", "model": "builtin:miniature", "version": "1.2.3"}
+RUN = RunInfo("numbers", 40, 2, {"ocr": "train", "reader": "heldout"}, attempt=3, **MADE_OF)
 STALL = 60.0
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 NAMES = {
-    "info", "iteration", "iterations_total", "eta_seconds", "last_step_timestamp_seconds", "learning_rate", "grad_norm",
-    "loss", "reward_mean", "reward_std", "reward_min", "reward_max", "zero_std_group_ratio", "group_std_mean",
+    "info", "iteration", "iterations_planned", "eta_seconds", "last_step_timestamp_seconds", "learning_rate",
+    "grad_norm", "loss", "reward_mean", "reward_std", "reward_min", "reward_max",
+    "zero_std_group_ratio", "group_std_mean",
     "advantage_mean", "advantage_std", "advantage_absmax", "advantage_clipped_ratio", "ratio_mean", "ratio_std",
     "clip_ratio", "approx_kl", "step_reward_std", "step_clip_ratio", "step_loss", "step_ratio_absdev",
     "step_duration_seconds_bucket", "step_duration_seconds_count", "step_duration_seconds_sum",
     "phase_duration_seconds",
     "image_saturation", "image_brightness", "image_contrast", "image_lattice", "image_diversity",
-    "images_total", "nfe_total", "nonfinite_steps_total", "restarts_total",
+    "images_total", "nfe_total", "nonfinite_steps_total", "restarts_total", "reward_calls_total",
+    "reward_latency_seconds_bucket", "reward_latency_seconds_count", "reward_latency_seconds_sum",
     "checkpoint_last_success_timestamp_seconds", "checkpoint_duration_seconds", "beat_timestamp_seconds",
 }  # fmt: skip
 
@@ -112,19 +115,79 @@ def test_names_are_those_that_dashboards_use(make: Any, telemetry: Telemetry, en
 def test_before_the_first_iteration_unknown_numbers_are_nan(endpoint: Endpoint) -> None:
     samples = scrape(endpoint)
     assert samples["iteration", ()] == 0
-    assert samples["iterations_total", ()] == 40
+    assert samples["iterations_planned", ()] == 40
     assert samples["restarts_total", ()] == 2
-    assert samples["info", labels(job_name="numbers", attempt="3", world_size="2")] == 1
+    assert samples["info", labels(job_name="numbers", attempt="3", world_size="2", **MADE_OF)] == 1
     for name in ("grad_norm", "eta_seconds", "checkpoint_last_success_timestamp_seconds", "ratio_mean"):
         assert math.isnan(samples[name, ()])
 
 
-def test_ranks_are_told_apart_by_their_number(telemetry: Telemetry, endpoint: Endpoint) -> None:
-    telemetry.pace([Pace(compute=2.5, wait=0.0), Pace(compute=1.0, wait=1.5)])
+STATES = [
+    RankState(0, 0, Pace(compute=2.5, wait=0.0), {"resident": 100}),
+    RankState(1, 0, Pace(compute=1.0, wait=1.5), {"resident": 200, "peak": 300}),
+    RankState(2, 2, Pace(compute=2.0, wait=0.5), {"resident": 400}),
+]
+"""Two ranks of one machine, one of another."""
+
+
+def test_ranks_are_told_apart_by_their_number_each_where_it_runs(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.show_ranks(STATES)
+    vitals = Vitals(STALL)
+    vitals.show_ranks(2, STATES)
+    other = vitals.serve(0, "127.0.0.1")
+    first, second = (
+        {key: value for key, value in scrape(where).items() if "rank" in dict(key[1])} for where in (endpoint, other)
+    )
+    other.close()
+    assert first == {
+        ("rank_compute_seconds", labels(rank="0")): 2.5,
+        ("rank_compute_seconds", labels(rank="1")): 1.0,
+        ("collective_wait_seconds", labels(rank="0")): 0.0,
+        ("collective_wait_seconds", labels(rank="1")): 1.5,
+        ("memory_bytes", labels(rank="0", kind="resident")): 100,
+        ("memory_bytes", labels(rank="1", kind="resident")): 200,
+        ("memory_bytes", labels(rank="1", kind="peak")): 300,
+    }
+    assert second == {
+        ("rank_compute_seconds", labels(rank="2")): 2.0,
+        ("collective_wait_seconds", labels(rank="2")): 0.5,
+        ("memory_bytes", labels(rank="2", kind="resident")): 400,
+    }
+
+
+def test_calls_of_rewards_are_counted_from_0_and_timed(telemetry: Telemetry, endpoint: Endpoint) -> None:
+    def counts() -> dict[tuple[str, str], float]:
+        found = [(dict(key[1]), value) for key, value in scrape(endpoint).items() if key[0] == "reward_calls_total"]
+        return {(of["reward"], of["result"]): value for of, value in found}
+
+    results = ("ok", "unscored", "invalid", "failed")
+    never = {(reward, result): 0.0 for reward in ("ocr", "reader") for result in results}
+    assert counts() == never
+    telemetry.observe_calls(
+        [RewardCall("ocr", "ok", 0.02), RewardCall("ocr", "ok", 2.0), RewardCall("ocr", "failed", 61.0)]
+    )
+    assert counts() == never | {("ocr", "ok"): 2, ("ocr", "failed"): 1}
     samples = scrape(endpoint)
-    compute = {rank: samples["rank_compute_seconds", labels(rank=rank)] for rank in "01"}
-    wait = {rank: samples["collective_wait_seconds", labels(rank=rank)] for rank in "01"}
-    assert (compute, wait) == ({"0": 2.5, "1": 1.0}, {"0": 0.0, "1": 1.5})
+    buckets = {
+        le: samples["reward_latency_seconds_bucket", labels(reward="ocr", le=le)]
+        for le in ("0.01", "0.025", "60.0", "+Inf")
+    }
+    assert buckets == {"0.01": 0, "0.025": 1, "60.0": 2, "+Inf": 3}
+    assert samples["reward_latency_seconds_sum", labels(reward="ocr")] == pytest.approx(63.02)
+    assert samples["reward_latency_seconds_count", labels(reward="reader")] == 0
+
+
+def test_utilisation_is_what_an_iteration_takes_at_full_speed_over_what_it_took(
+    make: Any, telemetry: Telemetry, endpoint: Endpoint
+) -> None:
+    spent = {"rollout": 3.0, "decode": 1.0, "reward": 1.0, "train": 5.0, "eval": 100.0, "checkpoint": 50.0}
+    telemetry.observe(make.record(1, seconds=spent), 1.0)
+    assert not [key for key in scrape(endpoint) if key[0] == "mfu_ratio"], "the card is not known"
+    telemetry.expect("a card", 4.0)
+    telemetry.observe(make.record(2, seconds=spent), 1.0)
+    assert {key: value for key, value in scrape(endpoint).items() if key[0] == "mfu_ratio"} == {
+        ("mfu_ratio", labels(card="a card")): 4.0 / 10.0
+    }
 
 
 def test_an_iteration_is_reported(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
@@ -209,10 +272,21 @@ def test_phases_of_an_earlier_iteration_do_not_linger(make: Any, telemetry: Tele
     assert scrape(endpoint)["phase_duration_seconds", labels(phase="eval")] == 0.0
 
 
-def test_steps_beyond_sixteen_have_no_series(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+def test_steps_beyond_32_have_no_series(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
     telemetry.observe(make.record(1, policy=make.policy(k=40)), 1.0)
     found = {dict(key[1])["k"] for key in scrape(endpoint) if key[0] == "step_loss"}
-    assert found == {str(k) for k in range(16)}
+    assert found == {str(k) for k in range(32)}
+
+
+def test_a_step_that_is_not_stochastic_any_more_has_no_value(
+    make: Any, telemetry: Telemetry, endpoint: Endpoint
+) -> None:
+    """As where a window slides over the grid."""
+    whole = make.policy(k=3)
+    telemetry.observe(make.record(1, policy=whole.model_copy(update={"steps": whole.steps[:2]})), 1.0)
+    telemetry.observe(make.record(2, policy=whole.model_copy(update={"steps": whole.steps[1:]})), 1.0)
+    losses = {dict(key[1])["k"]: value for key, value in scrape(endpoint).items() if key[0] == "step_loss"}
+    assert losses == {"0": pytest.approx(math.nan, nan_ok=True), "1": whole.steps[1].loss, "2": whole.steps[2].loss}
 
 
 def test_a_gradient_that_is_no_number_is_told_as_such(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
@@ -238,7 +312,7 @@ def test_a_resumed_run_shows_where_it_stands_and_counts_anew(
     samples = scrape(endpoint)
     assert samples["iteration", ()] == 20
     assert samples["images_total", ()] == 0
-    assert math.isnan(samples["checkpoint_last_success_timestamp_seconds", ()]), "none of this attempt's"
+    assert samples["checkpoint_last_success_timestamp_seconds", ()] == 1.6e9, "how old it is matters from the start"
     progress = json.loads(get(endpoint, "/progress")[2])
     assert (progress["iteration"], progress["attempt"], len(progress["curve"])) == (20, 3, 20)
     assert progress["checkpoint"] == {"iteration": 20, "time": 1.6e9}

@@ -45,7 +45,7 @@ from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.stop_rules import end_of
 from g2rpo_trainer.summary import Constants
 from g2rpo_trainer.texts import TextCache, fill_together, text_cache
-from g2rpo_trainer.timing import Counter, Meter, Stopwatch
+from g2rpo_trainer.timing import CallLog, Counter, Meter, Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,8 @@ def _untrained(family: Family, forward: Forward) -> Callable[[], AbstractContext
 
 def _scorer(training: TrainingSpec, family: Family, rewards: tuple[WeightedReward, ...]) -> tuple[Scorer, Stopwatch]:
     stopwatch, album = Stopwatch(), Album(family.patch_pixels)
-    return Scorer(family.decode, rewards, training.sampling.max_decode_batch, stopwatch, Counter(), album), stopwatch
+    batch = training.sampling.max_decode_batch
+    return Scorer(family.decode, rewards, batch, stopwatch, Counter(), album, CallLog()), stopwatch
 
 
 def _evaluator(

@@ -62,6 +62,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    machine: int
+    """The first rank of this machine."""
 
     @classmethod
     def join(cls, place: RankEnvironment) -> World:
@@ -90,7 +92,7 @@ class World:
             verbose=False,
         )
         device = torch.device(accelerator.current_device_name()) if on_gpu else torch.device("cpu")
-        return cls(place.rank, place.world_size, device)
+        return cls(place.rank, place.world_size, device, place.rank - place.local_rank)
 
     def leave(self) -> None:
         """Say goodbye; nothing may be exchanged afterwards."""

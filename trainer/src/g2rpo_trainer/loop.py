@@ -14,6 +14,7 @@ from g2rpo_api.progress import StoppedReport
 from g2rpo_trainer.appearance import group_diversities
 from g2rpo_trainer.checkpoint import TrainState
 from g2rpo_trainer.errors import DivergedError
+from g2rpo_trainer.exhaustion import memory_held
 from g2rpo_trainer.first_step import verify_first_step
 from g2rpo_trainer.journal import EvaluationEntry, IterationRecord
 from g2rpo_trainer.policy import BoundPolicy
@@ -21,7 +22,7 @@ from g2rpo_trainer.records import Experience, LossStats
 from g2rpo_trainer.reporting.history import best_iteration, outline
 from g2rpo_trainer.run import Plan, Run
 from g2rpo_trainer.summary import Frame, RankReport, UpdateStats, iteration_record, untrained_record
-from g2rpo_trainer.timing import Pace
+from g2rpo_trainer.timing import Pace, RankState
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,12 @@ def _record(run: Run, learnt: Learnt, frame: Frame) -> IterationRecord:
     """The iteration over all ranks."""
     rows, images, taken = run.model.counter.take(), run.scorer.counter.take(), run.scorer.album.take()
     looks = (taken.values, group_diversities(taken))
-    mine = RankReport(learnt.experience.rollout, learnt.update, rows, images, *looks, learnt.pace)
+    state = RankState(run.world.rank, run.world.machine, learnt.pace, memory_held(run.world.device))
+    calls = [*run.evaluator.scorer.calls.take(), *run.scorer.calls.take()]
+    mine = RankReport(learnt.experience.rollout, learnt.update, rows, images, *looks, state, calls)
     reports = run.world.gather(mine)
-    run.publisher.paced([report.pace for report in reports])
+    run.publisher.ranked([report.state for report in reports])
+    run.publisher.asked([call for report in reports for call in report.calls])
     return iteration_record(frame, reports, run.constants)
 
 

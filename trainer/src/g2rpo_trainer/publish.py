@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
+from importlib.metadata import version
 from pathlib import Path
 
 from torch import Tensor
@@ -34,7 +36,7 @@ from g2rpo_trainer.reporting.history import eta_seconds
 from g2rpo_trainer.reporting.report import render, write_report
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.storage import storage_errors
-from g2rpo_trainer.timing import Pace
+from g2rpo_trainer.timing import RankState, RewardCall
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class Silent:
 
     beat: Callable[[], object] = lambda: None
     """Called whenever something happened."""
+    show: Callable[[Sequence[RankState]], object] = lambda states: None
+    """Called with what the ranks took."""
     attempt: int = 1
     """Of no account: nobody reads the records of these ranks."""
 
@@ -60,8 +64,13 @@ class Silent:
         """See `Publisher.publish`."""
         self.beat()
 
-    def paced(self, paces: Sequence[Pace]) -> None:
-        """See `Publisher.paced`."""
+    def ranked(self, states: Sequence[RankState]) -> None:
+        """See `Publisher.ranked`."""
+        self.beat()
+        self.show(states)
+
+    def asked(self, calls: Sequence[RewardCall]) -> None:
+        """See `Publisher.asked`."""
         self.beat()
 
     def ending(self, stopped: StoppedReport) -> None:
@@ -154,9 +163,17 @@ class Publisher:
         self._tracking.record(record)
         self._evaluated(record)
 
-    def paced(self, paces: Sequence[Pace]) -> None:
-        """How long the ranks took, in their order."""
-        self._telemetry.pace(paces)
+    def ranked(self, states: Sequence[RankState]) -> None:
+        """What each rank took in an iteration."""
+        self._telemetry.show_ranks(states)
+
+    def asked(self, calls: Sequence[RewardCall]) -> None:
+        """How rewards answered, on all ranks."""
+        self._telemetry.observe_calls(calls)
+
+    def expect(self, card: str, seconds: float) -> None:
+        """What an iteration computes takes so many seconds at the full speed of this card; from any thread."""
+        self._telemetry.expect(card, seconds)
 
     def ending(self, stopped: StoppedReport) -> None:
         """It is decided that the run ends early."""
@@ -245,8 +262,12 @@ class Publisher:
 
 
 @contextmanager
-def alive(port: int | None) -> Iterator[Silent]:
-    """Answer for a machine that does not lead while inside: whether its first rank, which tells nothing else, lives.
+def alive(port: int | None, machine: int) -> Iterator[Silent]:
+    """Answer for a machine that does not lead while inside: whether its first rank lives, and what its ranks take.
+
+    Args:
+        port: see `listen`.
+        machine: its first rank.
 
     Raises:
         PortError: the port that was asked for is taken.
@@ -254,7 +275,7 @@ def alive(port: int | None) -> Iterator[Silent]:
     vitals = Vitals(STALL_SECONDS)
     endpoint = listen(lambda port: vitals.serve(port, ""), port)
     try:
-        yield Silent(vitals.beat)
+        yield Silent(vitals.beat, partial(vitals.show_ranks, machine))
     finally:
         endpoint.close()
 
@@ -282,4 +303,7 @@ def run_info(job: G2RPOJob, world_size: int, attempt: int) -> RunInfo:
         world_size=world_size,
         roles={reward.name: ROLES[reward.role] for reward in training.rewards},
         attempt=attempt,
+        method=training.algorithm.type,
+        model=training.model.path,
+        version=version("g2rpo-trainer"),
     )

@@ -20,6 +20,7 @@ from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
 from g2rpo_trainer.planning.startup import warn_at_start
+from g2rpo_trainer.planning.utilisation import measured
 from g2rpo_trainer.publish import Publisher, Silent, alive
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.stopping import StopFile, StopRequest
@@ -51,7 +52,7 @@ def run_job(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: S
     if place.rank == 0:
         warn_at_start(job, around.runs)
         return _lead(job, place, around, stop, word)
-    with alive(around.port) if place.local_rank == 0 else nullcontext(Silent()) as publisher:
+    with alive(around.port, place.rank) if place.local_rank == 0 else nullcontext(Silent()) as publisher:
         return _train(job, place, folder, publisher, stop, StopFile())
 
 
@@ -60,8 +61,11 @@ def _lead(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: Sto
     attempt = around.attempt or folder.next_attempt()
     publisher = Publisher(job, folder, place.world_size, attempt, folder.claim(attempt).check)
     word.progress = publisher.progress
+    card = torch.cuda.get_device_name(place.local_rank) if torch.cuda.is_available() else None
+    file = folder.path / contract.RUN_JOB
     with publisher.serving(around.port):
-        done = _train(job, place, folder, publisher, stop, StopFile(around.stop_file))
+        with measured(job, file, place.world_size, card, publisher.expect):
+            done = _train(job, place, folder, publisher, stop, StopFile(around.stop_file))
         publisher.finish(done)
         if done:
             publisher.linger(around.linger_seconds, lambda: stop.asked)

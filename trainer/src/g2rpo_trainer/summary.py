@@ -28,7 +28,7 @@ from g2rpo_trainer.journal import (
 )
 from g2rpo_trainer.records import LossStats, Rollout
 from g2rpo_trainer.reporting.series import finite_mean
-from g2rpo_trainer.timing import Pace
+from g2rpo_trainer.timing import RankState, RewardCall
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class RankReport:
     """One row a picture, one column for each of `appearance.KINDS`."""
     diversities: list[float]
     """Of the pictures of each prompt."""
-    pace: Pace
+    state: RankState
+    calls: list[RewardCall]
 
 
 @dataclass(frozen=True)

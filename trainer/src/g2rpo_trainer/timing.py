@@ -1,4 +1,4 @@
-"""What an iteration costs: wall time by phase, and counts; what a run costs.
+"""What an iteration costs: wall time by phase, counts, and calls of rewards; what a run costs.
 
 A phase that opens inside another one stops the outer clock, so the phases of an iteration add up to
 at most its wall time.
@@ -6,10 +6,11 @@ at most its wall time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Literal, get_args
 
 from g2rpo_trainer.journal import Phase, SpentEntry
 
@@ -22,6 +23,31 @@ class Pace:
     """Of the rollout: model, decoding, rewards. Ranks exchange nothing meanwhile, but weights at ZeRO stage 3."""
     wait: float
     """From its end to the slowest rank's."""
+
+
+@dataclass(frozen=True)
+class RankState:
+    """What one rank took in one iteration."""
+
+    rank: int
+    machine: int
+    """The first rank of its machine."""
+    pace: Pace
+    memory: Mapping[str, int]
+    """Bytes by kind."""
+
+
+CallResult = Literal["ok", "unscored", "invalid", "failed"]
+RESULTS: tuple[CallResult, ...] = get_args(CallResult)
+
+
+@dataclass(frozen=True)
+class RewardCall:
+    """A reward was asked about a batch of pictures."""
+
+    reward: str
+    result: CallResult
+    seconds: float
 
 
 class Stopwatch:
@@ -84,6 +110,23 @@ class Counter:
             yield
         finally:
             self._paused = False
+
+
+class CallLog:
+    """Remembers calls of rewards."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._calls: list[RewardCall] = []
+
+    def add(self, call: RewardCall) -> None:
+        """Remember one."""
+        self._calls.append(call)
+
+    def take(self) -> list[RewardCall]:
+        """Those since the last call."""
+        calls, self._calls = self._calls, []
+        return calls
 
 
 class Meter:

@@ -47,6 +47,10 @@ class RunInfo:
     """Every reward of the job."""
     attempt: int = 1
     """From 1."""
+    method: str = ""
+    model: str = ""
+    version: str = ""
+    """Of the trainer."""
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,24 @@ from g2rpo_trainer.journal import (
 )
 from g2rpo_trainer.monitoring.endpoint import PLAIN, Answer, Endpoint, Route, file_route
 from g2rpo_trainer.monitoring.farewell import Farewell
-from g2rpo_trainer.monitoring.names import COUNTERS, GAUGES, PREFIX, STEP_SECONDS
+from g2rpo_trainer.monitoring.names import COUNTERS, GAUGES, HISTOGRAMS, INFO, POD_GAUGES, PREFIX, Described
 from g2rpo_trainer.monitoring.progress import RunInfo, State, document
 from g2rpo_trainer.reporting.history import PHASES, Records, outline
 from g2rpo_trainer.reporting.series import finite_mean
-from g2rpo_trainer.timing import Pace
+from g2rpo_trainer.timing import RESULTS, RankState, RewardCall
 
-MAX_STEPS = 16
-"""Stochastic steps with metrics of their own; later ones are left out, so that labels stay bounded."""
+MAX_STEPS = 32
+"""Steps of the grid with metrics of their own; later ones are left out, so that labels stay bounded."""
 CURVE_TYPES = {PATH_CURVE_CSV: "text/csv; charset=utf-8", PATH_CURVE_SVG: "image/svg+xml"}
 
 
+def gauges(described: Mapping[str, Described], registry: CollectorRegistry) -> dict[str, Gauge]:
+    """A gauge for each name."""
+    return {name: Gauge(PREFIX + name, text, labels, registry=registry) for name, (text, labels) in described.items()}
+
+
 class Vitals:
-    """Life signs of one pod: when its loop was last seen alive, and whether that is too long ago."""
+    """Life signs of one pod: when its loop was last seen alive, whether that is too long ago, what its ranks take."""
 
     def __init__(self, stall_seconds: float, clock: Callable[[], float] = time.time) -> None:
         """Alive now, and hung when `stall_seconds` pass without a beat; `clock` gives unix seconds."""
@@ -51,19 +56,24 @@ class Vitals:
         self._stall_seconds = stall_seconds
         self._clock = clock
         self._phase: RunPhase = "Starting"
-        self._gauge = Gauge(
-            PREFIX + "beat_timestamp_seconds",
-            "Unix time at which the loop was last seen alive.",
-            registry=self.registry,
-        )
+        self._gauges = gauges(POD_GAUGES, self.registry)
         self.beat()
 
     def beat(self, phase: RunPhase | None = None) -> float:
         """The loop is alive, and perhaps begins something else; the answer is the time."""
         self._phase = phase or self._phase
         self._seen = self._clock()
-        self._gauge.set(self._seen)
+        self._gauges["beat_timestamp_seconds"].set(self._seen)
         return self._seen
+
+    def show_ranks(self, machine: int, states: Sequence[RankState]) -> None:
+        """What the ranks of one machine took; `machine` is the first of them."""
+        for state in (state for state in states if state.machine == machine):
+            rank = str(state.rank)
+            self._gauges["rank_compute_seconds"].labels(rank).set(state.pace.compute)
+            self._gauges["collective_wait_seconds"].labels(rank).set(state.pace.wait)
+            for kind, size in state.memory.items():
+                self._gauges["memory_bytes"].labels(rank, kind).set(size)
 
     def serve(self, port: int, host: str, more: Mapping[str, Route] | None = None) -> Endpoint:
         """Answer /metrics, /healthz and `more` from a daemon thread; port 0 takes a free one.
@@ -94,14 +104,17 @@ class Telemetry:
         self._run = run
         self._vitals = vitals
         self._state = State(vitals.beat())
+        self._expected: tuple[str, float] | None = None
+        self._steps: set[int] = set()
         registry = vitals.registry
-        self._gauges = {
-            name: Gauge(PREFIX + name, text, labels, registry=registry) for name, (text, labels) in GAUGES.items()
+        self._gauges = gauges(GAUGES, registry)
+        self._counters = {
+            name: Counter(PREFIX + name, text, labels, registry=registry) for name, (text, labels) in COUNTERS.items()
         }
-        self._counters = {name: Counter(PREFIX + name, text, registry=registry) for name, text in COUNTERS.items()}
-        self._step_seconds = Histogram(
-            PREFIX + "step_duration_seconds", "Wall time of an iteration.", registry=registry, buckets=STEP_SECONDS
-        )
+        self._histograms = {
+            name: Histogram(PREFIX + name, text, labels, registry=registry, buckets=buckets)
+            for name, ((text, labels), buckets) in HISTOGRAMS.items()
+        }
         self.farewell = Farewell(frozenset(CURVE_TYPES))
         self._introduce()
 
@@ -111,16 +124,22 @@ class Telemetry:
             if not labels:
                 self._gauges[name].set(math.nan)
         self._gauges["iteration"].set(0)
-        self._gauges["iterations_total"].set(self._run.total_iterations)
+        self._gauges["iterations_planned"].set(self._run.total_iterations)
         self._counters["restarts_total"].inc(self._run.attempt - 1)
-        facts = {"job_name": self._run.job_name, "attempt": self._run.attempt, "world_size": self._run.world_size}
-        info = Info(PREFIX.rstrip("_"), "What runs.", registry=self._vitals.registry)
-        info.info({name: str(value) for name, value in facts.items()})
+        for reward in self._run.roles:
+            self._histograms["reward_latency_seconds"].labels(reward)
+            for result in RESULTS:  # a series that appears with 1 has not grown, for all that increase() knows
+                self._counters["reward_calls_total"].labels(reward, result)
+        text, labels = INFO
+        info = Info(PREFIX.rstrip("_"), text, registry=self._vitals.registry)
+        info.info({name: str(getattr(self._run, name)) for name in labels})
 
     def resume(self, records: Records, checkpoint: CheckpointReport | None = None) -> None:
         """Show what earlier attempts reached; counters count this one only."""
         if records:
             self._set_gauges(records[-1])
+        if checkpoint:
+            self._gauges["checkpoint_last_success_timestamp_seconds"].set(checkpoint.time)
         outlines, clipped = tuple(outline(record) for record in records), _clip_ratio(records)
         self._update(records=outlines, checkpoint=checkpoint, clip_ratio=clipped)
 
@@ -140,16 +159,26 @@ class Telemetry:
         self._counters["nfe_total"].inc(record.model_calls)
         self._counters["nonfinite_steps_total"].inc(record.policy.nonfinite_steps if record.policy else 0)
         if record.iteration > 0:
-            self._step_seconds.observe(record.step_seconds)
+            self._histograms["step_duration_seconds"].observe(record.step_seconds)
+            self._set_utilisation(record)
         records = (*self._state.records, outline(record))
         self._update(records=records, eta_seconds=eta_seconds, clip_ratio=_clip_ratio([record]))
 
-    def pace(self, paces: Sequence[Pace]) -> None:
-        """How long the ranks took, in their order; a beat."""
-        for rank, pace in enumerate(paces):
-            self._gauges["rank_compute_seconds"].labels(str(rank)).set(pace.compute)
-            self._gauges["collective_wait_seconds"].labels(str(rank)).set(pace.wait)
+    def show_ranks(self, states: Sequence[RankState]) -> None:
+        """What the ranks took; a beat. Those of other machines are told there."""
+        self._vitals.show_ranks(0, states)
         self._update()
+
+    def observe_calls(self, calls: Sequence[RewardCall]) -> None:
+        """How rewards answered, on all ranks; a beat."""
+        for call in calls:
+            self._counters["reward_calls_total"].labels(call.reward, call.result).inc()
+            self._histograms["reward_latency_seconds"].labels(call.reward).observe(call.seconds)
+        self._update()
+
+    def expect(self, card: str, seconds: float) -> None:
+        """What an iteration computes takes so many seconds at the full speed of this card; from any thread."""
+        self._expected = (card, seconds)
 
     def amend(self, record: IterationRecord) -> None:
         """The last iteration was evaluated after all; a beat."""
@@ -236,12 +265,21 @@ class Telemetry:
         self._gauges["clip_ratio"].labels("low").set(policy.clip_low)
         self._gauges["clip_ratio"].labels("high").set(policy.clip_high)
         self._gauges["group_std_mean"].set(finite_mean([step.reward_std for step in policy.steps]))
-        for step in policy.steps[:MAX_STEPS]:
-            self._set_step(step)
+        self._set_steps(policy.steps)
 
-    def _set_step(self, step: StepEntry) -> None:
+    def _set_steps(self, steps: Sequence[StepEntry]) -> None:
+        """NaN where a step was stochastic before and is not in this iteration."""
+        found = {step.k: step for step in steps if step.k < MAX_STEPS}
+        self._steps.update(found)
         for name in ("reward_std", "clip_ratio", "loss", "ratio_absdev"):
-            self._gauges[f"step_{name}"].labels(str(step.k)).set(getattr(step, name))
+            for k in self._steps:
+                self._gauges[f"step_{name}"].labels(str(k)).set(getattr(found.get(k), name, math.nan))
+
+    def _set_utilisation(self, record: IterationRecord) -> None:
+        seconds = sum(spent for phase, spent in record.seconds.items() if phase not in ("checkpoint", "eval"))
+        if self._expected and seconds:
+            card, least = self._expected
+            self._gauges["mfu_ratio"].labels(card).set(least / seconds)
 
 
 def _clip_ratio(records: Records) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,7 @@ from g2rpo_trainer.appearance import Album
 from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch, Scores
 from g2rpo_trainer.rewards.protocol import Reward, UnscoredError
-from g2rpo_trainer.timing import Counter, Stopwatch
+from g2rpo_trainer.timing import CallLog, CallResult, Counter, RewardCall, Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +39,19 @@ class BadScoresError(ValueError):
     """A reward answered with something else than a tensor of a score for each picture."""
 
 
-def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-    """Scores [N] of one reward; NaN where it failed and its policy is SkipGroup.
+def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prompt], calls: CallLog) -> Tensor:
+    """Scores [N] of one reward; NaN where it failed and its policy is SkipGroup. The call is added to `calls`.
 
     Raises:
         RewardError: it failed and its policy is Fail.
     """
+    started = perf_counter()
     try:
-        return _verified(entry.reward.score(images, prompts), len(prompts))
+        scores = _verified(entry.reward.score(images, prompts), len(prompts))
+        calls.add(RewardCall(entry.name, "ok", perf_counter() - started))
+        return scores
     except Exception as error:  # a reward is anybody's code: whatever it raises is a failure of that reward
+        calls.add(RewardCall(entry.name, _result(error), perf_counter() - started))
         message = f"reward {entry.name!r} failed on {len(prompts)} pictures: {type(error).__name__}: {error}"
         if entry.on_failure == "Fail":
             raise RewardError(
@@ -55,6 +60,12 @@ def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prom
             ) from error
         logger.warning("%s; its groups are skipped (onFailure: SkipGroup)", message)
         return _kept(error, len(prompts))
+
+
+def _result(error: Exception) -> CallResult:
+    if isinstance(error, UnscoredError):
+        return "unscored"
+    return "invalid" if isinstance(error, BadScoresError) else "failed"
 
 
 def _verified(scores: Any, count: int) -> Tensor:
@@ -92,6 +103,8 @@ class Scorer:
     """Pictures decoded and scored."""
     album: Album
     """What they look like, by prompt."""
+    calls: CallLog
+    """How the rewards answered."""
 
     def __call__(self, latents: Tensor, prompt: Tensor, batch: PromptBatch) -> Scores:
         """Scores [M, N] of N latents whose prompts are batch.prompts[prompt]."""
@@ -123,4 +136,4 @@ class Scorer:
     def score_images(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """Scores [M, n] of pictures, timed as reward."""
         with self.stopwatch.phase("reward"):
-            return torch.stack([checked_scores(entry, images, prompts) for entry in self.rewards])
+            return torch.stack([checked_scores(entry, images, prompts, self.calls) for entry in self.rewards])

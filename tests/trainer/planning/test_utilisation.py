@@ -1,0 +1,100 @@
+"""What MFU is a share of: a card's published speed, and the operations that a process beside the training counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from g2rpo_api.job import G2RPOJob
+from g2rpo_api.parse import parse_job
+from g2rpo_trainer.planning.plan import count
+from g2rpo_trainer.planning.sketch import sketch
+from g2rpo_trainer.planning.utilisation import full_speed, measured
+from g2rpo_trainer.planning.work import call_cost, work
+
+PATIENCE_SECONDS = 240
+H100 = "NVIDIA H100 80GB HBM3"
+
+
+@pytest.mark.parametrize(
+    ("card", "tera"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        (H100, 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA H200", 989),
+        ("NVIDIA B200", 2250),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA L4", 121),
+    ],
+)
+def test_a_card_is_known_by_the_name_that_torch_gives_it(card: str, tera: float) -> None:
+    assert full_speed(card) == tera * 1e12
+
+
+@pytest.mark.parametrize("card", ["NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA GB200", "NVIDIA L40", "NVIDIA H20", ""])
+def test_nothing_is_made_up_for_a_card_that_is_not_known_or_shared(card: str) -> None:
+    assert full_speed(card) is None
+
+
+@pytest.fixture
+def job(flux_folders: Mapping[str, Path]) -> G2RPOJob:
+    return trained(flux_folders, "BFloat16")
+
+
+def trained(folders: Mapping[str, Path], precision: str) -> G2RPOJob:
+    training: dict[str, Any] = {
+        "iterations": 1,
+        "model": {
+            "family": "Flux1", "path": str(folders["dev"]), "maxSequenceLength": 16, "train": {"type": "LoRA"},
+            "precision": precision,
+        },
+        "prompts": {"path": "builtin:numbers", "perIteration": 4},
+        "sampling": {"height": 32, "width": 64, "steps": 4},
+        "algorithm": {"type": "G2RPO", "g2rpo": {"groupSize": 2, "stochasticSteps": 1}},
+        "rewards": [{"name": "a", "type": "JPEG"}],
+    }  # fmt: skip
+    spec = {"workers": {"processesPerNode": 4}, "training": training}
+    return parse_job({"apiVersion": "g2rpo.dev/v1alpha1", "kind": "G2RPOJob", "metadata": {"name": "a"}, "spec": spec})
+
+
+def written(job: G2RPOJob, folder: Path) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(json.dumps(job.model_dump(mode="json", by_alias=True)))
+    return path
+
+
+@pytest.mark.timeout(300)
+def test_an_iteration_takes_its_operations_over_the_speed(job: G2RPOJob, tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    heard = Event()
+
+    def tell(card: str, seconds: float) -> None:
+        told.append((card, seconds))
+        heard.set()
+
+    with measured(job, written(job, tmp_path), 2, H100, tell):
+        assert heard.wait(PATIENCE_SECONDS)
+    drawn = sketch(job.spec.training)
+    assert drawn is not None
+    by_four_ranks = work(drawn, count(job), call_cost(drawn)).flops
+    assert told == [(H100, pytest.approx(2 * by_four_ranks / 989e12))]
+
+
+@pytest.mark.parametrize("card", [None, "NVIDIA GeForce GTX 1080"])
+def test_nothing_is_counted_for_a_card_without_a_speed(job: G2RPOJob, tmp_path: Path, card: str | None) -> None:
+    with measured(job, tmp_path / "no such file", 2, card, tell=lambda *_: pytest.fail("told")):
+        pass
+
+
+def test_nothing_is_counted_where_the_model_computes_in_float32(flux_folders: Mapping[str, Path]) -> None:
+    job = trained(flux_folders, "Float32")
+    with measured(job, Path("no such file"), 2, H100, tell=lambda *_: pytest.fail("told")):
+        pass
