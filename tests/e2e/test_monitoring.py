@@ -61,7 +61,7 @@ def job(team: Team) -> Iterator[Job]:
 def prometheus(team: Team, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """One that scrapes what the chart's monitors describe while the job trains, and evaluates the chart's alerts."""
     folder = tmp_path_factory.mktemp("prometheus")
-    manifests = team.helm.template(api_versions=[f"{MONITORING}/{kind}" for kind in ("PodMonitor", "ServiceMonitor")])
+    manifests = team.helm.template(api_versions=[MONITORING])
     monitors = [named(manifests, kind) for kind in ("PodMonitor", "ServiceMonitor")]
     every = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
     config = {

@@ -215,6 +215,12 @@ def test_one_failed_rank_is_not_the_end_while_others_notice() -> None:
     assert decide(all_over).rule == "attempt failed"
 
 
+def test_without_a_word_of_the_pod_that_failed_nobody_waits_for_the_others() -> None:
+    alone = with_attempt(quiet(), pods=(pod(1),))
+    assert decide(alone).rule == "otherwise"
+    assert decide(with_attempt(alone, job=child(failing=True))).rule == "attempt failed"
+
+
 def test_ranks_that_do_not_notice_are_ended_and_the_failed_pod_stays() -> None:
     seen = replace(with_attempt(quiet(), pods=(ended_pod(1, ended=100), pod(1))), now=at(130))
     judged = decide(seen)
@@ -394,7 +400,7 @@ def test_the_checkpoint_that_a_suspended_attempt_saved_at_its_end_is_told(gone: 
     read = decide(view(progress=report(12, beat=150))).status.progress
     told = status(condition("Suspended", "False", "SuspendRequested"), attempt=2, progress=read)
     word = farewell(17, beat=170)
-    left = {"parted": word} if gone else {"older_pods": (word,)}
+    left = {"parted" if gone else "older_pods": (word,)}
     nothing = attempt_of(number=2, job=None, config_map=None, **left)
     decision = decide(view(job(suspend=True), status=told, attempt=nothing))
     progress = decision.status.progress
@@ -407,7 +413,7 @@ def test_the_past_is_not_told_again_once_there_is_news() -> None:
     news = decide(view(status=running_status(attempt=2), attempt=attempt_of(pod(0, 2), pod(1, 2), number=2),
                        progress=report(18, beat=180, attempt=2))).status.progress  # fmt: skip
     told = status(condition("Suspended", "False", "SuspendRequested"), attempt=3, progress=news)
-    nothing = attempt_of(number=3, job=None, config_map=None, parted=farewell(17, beat=170))
+    nothing = attempt_of(number=3, job=None, config_map=None, parted=(farewell(17, beat=170),))
     assert decide(view(job(suspend=True), status=told, attempt=nothing)).status.progress == news
 
 

@@ -231,11 +231,3 @@ def test_what_a_trainer_says_of_a_spec_is_told_with_its_key() -> None:
     word = json.dumps({"exitCode": 2, "rank": 0, "message": text, "progress": None})
     failure = classify(attempt_of(ended_pod(2, last_word=word)), at(200)).failure
     assert failure.message.endswith("exit code 2: job.json: 1 problem spec.training.seed found 8 hint set it back")
-
-
-def test_a_first_rank_that_is_gone_with_its_pod_has_told_how_it_ended() -> None:
-    """A pod that somebody deleted is gone as soon as it has ended."""
-    word = ended_pod(75, last_word=told(75, "saved"), attempt=2)
-    for number, cause in (2, Cause.DISRUPTED), (3, Cause.PODS_LOST):
-        found = classify(attempt_of(number=number, job=child(number, failed=True), parted=word), at(200))
-        assert (found.kind, found.failure.reason) == ("Disruption", cause)

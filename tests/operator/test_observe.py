@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from g2rpo_operator.observe import attempt_of, child_job_of, observe, owner_of, part_of, pod_of
 from g2rpo_operator.world import ChildJob, Children, Part, Pod
-from testoperator.records import child, config_map, ended_pod, pod
+from testoperator.records import child, config_map, ended_pod, pod, time
 
 Manifest = dict[str, Any]
 
@@ -166,6 +167,10 @@ def test_the_conditions_of_a_job_say_where_it_is(conditions: list[tuple[str, str
     assert found.over == bool({"complete", "failed"} & set(expected))
 
 
+def test_a_job_counts_pods_that_failed() -> None:
+    assert [child_job_of(manifest(status={"failed": count})).failing for count in (0, 1)] == [False, True]
+
+
 def test_a_job_may_be_suspended_or_on_its_way_out() -> None:
     assert child_job_of(manifest({"suspend": True})).suspended
     assert child_job_of(manifest({}, deletionTimestamp="2026-03-01T12:10:00Z")).deleting
@@ -199,6 +204,17 @@ def test_pods_of_a_job_that_was_created_again_belong_to_the_past() -> None:
     seen = observe(1, Children(jobs=(child(),), pods=(left, new)))
     assert (seen.pods, seen.older_pods) == ((new,), (left,))
     assert observe(1, Children(pods=(left, new))).pods == (left, new), "until then they are the attempt's"
+
+
+def test_a_pod_that_had_ended_before_it_was_deleted_still_tells_how() -> None:
+    gone, before = ended_pod(75, 1, deletion_time=time(120)), ended_pod(75, attempt=1)
+    seen = observe(
+        2, Children(jobs=(child(2),), pods=(pod(0, 2),), parted=(replace(gone, attempt=2, job_uid="job-2"), before))
+    )
+    assert [(found.index, found.exit_code) for found in seen.pods] == [(0, None), (1, 75)]
+    assert (seen.failing, seen.parted) == (True, (before,))
+    again = observe(1, Children(jobs=(child(),), pods=(pod(0), pod(1)), parted=(gone,)))
+    assert (again.pods, again.failing) == ((pod(0), pod(1)), False), "another took its place"
 
 
 def test_what_is_not_there_is_missing() -> None:

@@ -42,7 +42,7 @@ def test_an_older_state_never_replaces_a_newer_one() -> None:
     assert [found.phase for found in store.children("u1").pods] == ["Failed"]
 
 
-def test_the_last_word_of_a_first_rank_outlives_its_pod_and_goes_with_the_job() -> None:
+def test_how_a_pod_ended_is_known_when_it_is_gone_and_goes_with_the_job() -> None:
     store = Store()
     store.put("G2RPOJob", job(1))
     store.put("Pod", pod(5))
@@ -52,13 +52,15 @@ def test_the_last_word_of_a_first_rank_outlives_its_pod_and_goes_with_the_job() 
     ]
     assert store.drop("Pod", "p1", last) == KEY
     parted = store.children("u1").parted
-    assert parted is not None
-    assert (parted.last_word, parted.exit_code) == ("saved", 75)
+    assert [(gone.last_word, gone.exit_code) for gone in parted] == [("saved", 75)]
     store.put("Pod", pod(7, uid="p2"))
     store.drop("Pod", "p2")
-    assert store.children("u1").parted == parted, "the other said nothing"
+    assert store.children("u1").parted == parted, "the other had not ended"
+    store.put("Pod", pod(8, uid="p3"))
     store.drop("G2RPOJob", "u1")
-    assert store.children("u1").parted is None
+    assert store.children("u1").parted == ()
+    store.drop("Pod", "p3", pod(9, uid="p3", phase="Failed"))
+    assert store.children("u1").parted == (), "nobody asks for it any more"
 
 
 def test_what_belongs_to_nobody_is_not_kept() -> None:

@@ -170,7 +170,7 @@ def with_progress(view: View) -> View:
 
 def with_parting_words(view: View) -> JobStatus:
     """The status with what an attempt that was given up told at its very end: its last checkpoint, above all."""
-    ended = (*view.attempt.older_pods, *([view.attempt.parted] if view.attempt.parted else []))
+    ended = (*view.attempt.older_pods, *view.attempt.parted)
     words = [word.progress for pod in ended if pod.index == 0 and pod.last_word and (word := last_word(pod))]
     told = [statuses.progress_of(report) for report in words if report is not None]
     known = [view.status.progress] if view.status.progress else []

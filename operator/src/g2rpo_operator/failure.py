@@ -83,8 +83,7 @@ def classify(attempt: Attempt, now: datetime) -> Verdict:
     again, else the first that was disrupted, else the first that failed of its own accord. One that only
     lost another speaks where nobody else can.
     """
-    parted = (attempt.parted,) if attempt.parted and attempt.parted.attempt == attempt.number else ()
-    ended = [pod for pod in attempt.pods or parted if pod.failed or pod.disruption]
+    ended = [pod for pod in attempt.pods if pod.failed or pod.disruption]
     ended = [pod for pod in ended if pod.disruption or pod.exit_code != ExitCode.PEER_LOST] or ended
     if not ended:
         return _without_pods(attempt, now)

@@ -26,11 +26,11 @@ def scheduled_time(view: View) -> str | None:
 
 def peers_left_seconds(view: View) -> float | None:
     """How much longer pods may run after another of their attempt failed; None while none has."""
-    pods = view.attempt.pods
-    failed = [pod.finished_at for pod in pods if pod.failed]
-    if not failed:
+    attempt = view.attempt
+    failed = [pod.finished_at for pod in attempt.pods if pod.failed]
+    if not attempt.failing:
         return None
-    if all(pod.over for pod in pods) or not all(failed):
+    if all(pod.over for pod in attempt.pods) or not failed or not all(failed):
         return 0.0
     return (moment(min(failed)) + timedelta(seconds=PEERS_SECONDS) - view.now).total_seconds()
 

@@ -108,6 +108,7 @@ def child_job_of(manifest: Manifest) -> ChildJob:
         suspended=bool(manifest["spec"].get("suspend")),
         complete="Complete" in true,
         failed="Failed" in true,
+        failing=bool(status.get("failed")),
         deleting="deletionTimestamp" in metadata,
         message=telling.get("message", ""),
     )
@@ -152,11 +153,11 @@ def observe(number: int, children: Children) -> Attempt:
         job=job,
         config_map=next((part for part in children.config_maps if part.attempt == number), None),
         service=next((part for part in children.services if part.attempt == 0), None),
-        pods=_newest(pod for pod in children.pods if current(pod)),
+        pods=_newest(pod for pod in (*children.parted, *children.pods) if current(pod)),
         older_jobs=tuple(job for job in children.jobs if 0 < job.attempt < number),
         older_pods=tuple(pod for pod in children.pods if pod.attempt <= number and not current(pod)),
         older_config_maps=tuple(part for part in children.config_maps if 0 < part.attempt < number),
-        parted=children.parted,
+        parted=tuple(pod for pod in children.parted if not current(pod)),
     )
 
 

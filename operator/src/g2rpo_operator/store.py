@@ -54,8 +54,8 @@ class Store:
     """uid of the job of each name."""
     _children: dict[str, set[tuple[Kind, str]]] = field(default_factory=lambda: defaultdict(set))
     """By uid of the job."""
-    _parted: dict[str, Pod] = field(default_factory=dict)
-    """By uid of the job: see `Children.parted`."""
+    _parted: dict[str, dict[int, Pod]] = field(default_factory=lambda: defaultdict(dict))
+    """By uid of the job and index: see `Children.parted`."""
     _gone: dict[str, None] = field(default_factory=dict)
 
     def put(self, kind: Kind, manifest: Mapping[str, Any], *, watched: bool = False) -> Key | None:
@@ -98,8 +98,8 @@ class Store:
                 del self._jobs[entry.key]
             self._parted.pop(uid, None)
         else:
-            if kind == "Pod" and entry.content.index == 0 and entry.content.last_word:
-                self._parted[entry.owner] = entry.content
+            if kind == "Pod" and entry.content.over and entry.owner in self._entries["G2RPOJob"]:
+                self._parted[entry.owner][entry.content.index] = entry.content
             self._children[entry.owner].discard((kind, uid))
             if not self._children[entry.owner]:
                 del self._children[entry.owner]
@@ -140,7 +140,8 @@ class Store:
         for kind, uid in self._children.get(owner, ()):
             found[kind].append(self._entries[kind][uid].content)
         pods, maps = tuple(found["Pod"]), tuple(found["ConfigMap"])
-        return Children(tuple(found["Job"]), pods, maps, tuple(found["Service"]), self._parted.get(owner))
+        parted = tuple(self._parted[owner].values()) if owner in self._parted else ()
+        return Children(tuple(found["Job"]), pods, maps, tuple(found["Service"]), parted)
 
     def keys(self) -> list[Key]:
         """Every job."""

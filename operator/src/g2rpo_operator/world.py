@@ -86,6 +86,8 @@ class ChildJob:
     complete: bool = False
     failed: bool = False
     """All its pods have ended and one of them badly."""
+    failing: bool = False
+    """One of its pods has ended badly."""
     deleting: bool = False
     message: str = ""
     """The Job controller's explanation."""
@@ -116,8 +118,8 @@ class Children:
     pods: tuple[Pod, ...] = ()
     config_maps: tuple[Part, ...] = ()
     services: tuple[Part, ...] = ()
-    parted: Pod | None = None
-    """The last pod of a first rank that is gone, if it left a last word."""
+    parted: tuple[Pod, ...] = ()
+    """Pods that had ended before they were deleted, the last one of each index."""
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,18 @@ class Attempt:
     config_map: Part | None = None
     service: Part | None = None
     pods: tuple[Pod, ...] = ()
-    """Newest pod of each index, by index; of the current Job only, once there is one."""
+    """Newest pod of each index, by index, even if it is gone, once it had ended; of the current Job only, once there is
+    one."""
     older_jobs: tuple[ChildJob, ...] = ()
     older_pods: tuple[Pod, ...] = ()
     older_config_maps: tuple[Part, ...] = ()
-    parted: Pod | None = None
-    """The last pod of a first rank that is gone, if it left a last word."""
+    parted: tuple[Pod, ...] = ()
+    """Pods of older attempts that had ended before they were deleted."""
 
     @property
     def failing(self) -> bool:
         """Whether a pod ended badly: the ranks of the others notice, and end."""
-        return any(pod.failed for pod in self.pods)
+        return any(pod.failed for pod in self.pods) or (self.job is not None and self.job.failing)
 
     @property
     def older_alive(self) -> bool:

@@ -101,7 +101,8 @@ class Job:
             metadata["deletionTimestamp"] = written(START)
         told = [self.condition, "FailureTarget"] if self.condition == "Failed" else [self.condition]
         conditions = [{"type": each, "status": "True", "message": "FailedIndexes"} for each in told if each]
-        return {"metadata": metadata, "spec": {"suspend": self.suspended}, "status": {"conditions": conditions}}
+        status = {"conditions": conditions, "failed": len(self.failed)}
+        return {"metadata": metadata, "spec": {"suspend": self.suspended}, "status": status}
 
 
 @dataclass
