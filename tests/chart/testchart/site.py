@@ -43,13 +43,14 @@ AS_PROCESSES: dict[str, Any] = {
         {"name": "ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "G2RPO_OPERATOR_HOST", "value": "$(POD_IP)"},
+        {"name": "G2RPO_OPERATOR_PORT", "value": "0"},
         {"name": "G2RPO_OPERATOR_KUBECONFIG", "value": f"{FOLDER}/$(ACCOUNT)"},
     ],
     "extraVolumes": [{"name": SECRET, "secret": {"secretName": SECRET}}],
     "extraVolumeMounts": [{"name": SECRET, "mountPath": FOLDER, "readOnly": True}],
     "settings": {"statusIntervalSeconds": 0, "progressIntervalSeconds": 0.5, "logFormat": "text"},
 }
-"""Values by which pods of the operator run as processes of this machine."""
+"""Values by which pods of the operator run as processes of this machine, on which anyone may have the usual port."""
 
 
 def values(**more: Any) -> dict[str, Any]:
