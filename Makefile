@@ -87,12 +87,14 @@ check-generated: dev-venv
 	@PYTHONPATH=charts .venv/bin/python -m values.generate --check
 	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate --check
 	@.venv/bin/python docs/architecture.py --check
+	@.venv/bin/python docs/metrics.py --check
 
-generate: dev-venv  ## write what is made from sources: manifests, the chart, the reference, the dashboards, a picture
+generate: dev-venv  ## write what is made from sources: manifests, the chart, references, dashboards, a picture
 	@.venv/bin/python -m g2rpo_api.generate
 	@PYTHONPATH=charts .venv/bin/python -m values.generate
 	@PYTHONPATH=charts .venv/bin/python -m monitoring.generate
 	@.venv/bin/python docs/architecture.py
+	@.venv/bin/python docs/metrics.py
 
 docs: docs-venv  ## the documents as a site, in site/; ARGS=serve to read them while they are written
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(or $(ARGS),build --strict)

@@ -12,9 +12,10 @@ import pytest
 
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
+from g2rpo_trainer.planning.cards import full_speed
 from g2rpo_trainer.planning.plan import count
 from g2rpo_trainer.planning.sketch import sketch
-from g2rpo_trainer.planning.utilisation import full_speed, measured
+from g2rpo_trainer.planning.utilisation import measured
 from g2rpo_trainer.planning.work import call_cost, work
 
 PATIENCE_SECONDS = 240

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,31 +23,12 @@ import torch
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import load_job
 from g2rpo_trainer.models.loading import compute_precision
+from g2rpo_trainer.planning.cards import full_speed
 from g2rpo_trainer.planning.plan import count
 from g2rpo_trainer.planning.sketch import sketch
 from g2rpo_trainer.planning.work import call_cost, work
 
 logger = logging.getLogger(__name__)
-
-SPEEDS: Mapping[str, float] = {
-    r"A100": 312e12,
-    r"H100 PCIe": 756e12,
-    r"H100 NVL": 835e12,
-    r"H100": 989e12,
-    r"H200 NVL": 835e12,
-    r"H200": 989e12,
-    r"B200": 2250e12,
-    r"L40S": 362e12,
-    r"L4": 121e12,
-}
-"""Operations per second in bfloat16, without sparsity, as NVIDIA's data sheets have them; the first that matches."""
-
-
-def full_speed(card: str) -> float | None:
-    """Of a card by torch's name of it; None where it is not known here, or only a slice is given to this process."""
-    if " MIG " in card:
-        return None
-    return next((speed for name, speed in SPEEDS.items() if re.search(rf"\b{name}\b", card)), None)
 
 
 def operations(job: G2RPOJob, ranks: int) -> int | None:
