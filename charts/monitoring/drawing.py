@@ -26,6 +26,10 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 LOADERS = [f"--loader:.{kind}=dataurl" for kind in ("png", "svg", "ttf", "woff2")]
 SCROLLBARS = "--alias:react-custom-scrollbars-2=./scrollbars.js"
 BROWSER_SECONDS = 120
+HEADLESS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
+    "--force-color-profile=srgb", "--virtual-time-budget=20000",
+)  # fmt: skip
 WIDTH = 1600
 
 
@@ -83,7 +87,7 @@ def served(folder: Path) -> Iterator[str]:
     """The address of a web server for a folder."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        def log_message(self, *_: object) -> None:
             """Nobody reads it."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
@@ -109,17 +113,8 @@ def draw(page: dict[str, Any], height: int, output: Path) -> None:
         (folder / "public").symlink_to(installed() / ICONS)
         (folder / "answers.json").write_text(json.dumps(page), encoding="utf-8")
         with served(folder) as address:
-            options = [
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--hide-scrollbars",
-                "--enable-logging=stderr",
-                "--force-color-profile=srgb",
-            ]
-            size = [f"--window-size={WIDTH},{height}", f"--user-data-dir={folder / 'profile'}"]
-            patience = ["--virtual-time-budget=20000", f"--screenshot={output.absolute()}"]
-            command = [browser, *options, *size, *patience, f"{address}/index.html"]
+            size, profile = f"--window-size={WIDTH},{height}", f"--user-data-dir={folder / 'profile'}"
+            command = [browser, *HEADLESS, size, profile, f"--screenshot={output.absolute()}", f"{address}/index.html"]
             done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=BROWSER_SECONDS)
     if errors := [line for line in done.stderr.splitlines() if "Uncaught" in line]:
         raise RuntimeError("\n".join(errors))
