@@ -101,6 +101,7 @@ FROM trainer-base AS trainer-pins
 COPY requirements/build.txt requirements/trainer*.txt /usr/local/share/g2rpo/
 # Which of the trainer's extras are wanted, such as "parquet wandb".
 ARG EXTRAS=""
+# One file of torch is in the syntax of Python 3.12, which 3.11 cannot compile.
 RUN --mount=type=secret,id=certificates --mount=type=secret,id=environment --mount=type=secret,id=uv \
     --mount=type=cache,target=/var/cache/uv,sharing=locked \
     --mount=type=bind,from=tools,source=/opt/installer,target=/opt/installer \
