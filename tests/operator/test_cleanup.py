@@ -23,7 +23,7 @@ def map_target(attempt: int) -> Target:
 
 def history(*jobs: ChildJob, keep: int = 2, maps: tuple[Part, ...] = (), pods: tuple[Pod, ...] = ()) -> View:
     """A job in its ninth attempt, with what is left of earlier ones; those that failed have a pod that tells why."""
-    pods += tuple(ended_pod(1, attempt=old.attempt) for old in jobs if old.failed)
+    pods += tuple(ended_pod(1, attempt=old.attempt) for old in jobs if old.failed or old.failing)
     now = attempt_of(pod(0, 9), number=9, older_jobs=jobs, older_config_maps=maps, older_pods=pods)
     return view(job(policy={"keepFailedAttempts": keep}), attempt=now)
 
@@ -56,7 +56,7 @@ def test_an_attempt_without_a_pod_to_look_at_takes_no_place() -> None:
     lost = attempt_of(
         pod(0, 9),
         number=9,
-        older_jobs=(child(6, failed=True), child(8, failed=True)),
+        older_jobs=(child(6, failed=True), child(8, failed=True, failing=True)),
         older_pods=(ended_pod(1, attempt=6),),
     )
     seen = view(job(policy={"keepFailedAttempts": 1}), attempt=lost)
@@ -69,18 +69,17 @@ def test_attempts_that_did_not_fail_are_not_worth_keeping() -> None:
 
 
 def test_an_attempt_whose_failure_the_job_controller_has_not_written_down_yet_is_kept() -> None:
-    failed = (ended_pod(1, attempt=8),)
-    assert cleanup.older(history(child(8), pods=failed)) == ()
-    assert cleanup.older(history(child(8), pods=failed, keep=0)) == (job_target(8),)
+    assert cleanup.older(history(child(8, failing=True))) == ()
+    assert cleanup.older(history(child(8, failing=True), keep=0)) == (job_target(8),)
 
 
 def test_of_an_attempt_that_is_kept_only_the_pods_that_run_are_ended() -> None:
-    pods = ended_pod(1, attempt=8), pod(1, 8), pod(2, 8, deletion_time=time(500))
+    pods = pod(1, 8), pod(2, 8, deletion_time=time(500))
     ending = (Target("Pod", pod(1, 8).name, pod(1, 8).uid),)
-    seen = history(child(8), pods=pods)
+    seen = history(child(8, failing=True), pods=pods)
     assert cleanup.older(seen) == ending
     assert cleanup.still_running(replace(seen, attempt=replace(seen.attempt, job=None))) == ending
-    assert cleanup.older(history(child(8), pods=pods, keep=0)) == (job_target(8),)
+    assert cleanup.older(history(child(8, failing=True), pods=pods, keep=0)) == (job_target(8),)
 
 
 def test_a_config_map_goes_with_its_job() -> None:
@@ -93,7 +92,11 @@ def test_what_goes_already_is_not_deleted_again() -> None:
 
 
 def test_a_job_on_its_way_out_keeps_no_younger_one_from_being_kept() -> None:
-    jobs = child(6, failed=True), child(7, failed=True), child(8, failed=True, deleting=True)
+    jobs = (
+        child(6, failed=True),
+        child(7, failed=True),
+        child(8, failed=True, deleting=True),
+    )
     assert job_target(7) not in cleanup.older(history(*jobs, keep=2))
 
 

@@ -208,11 +208,17 @@ def test_a_job_that_ended_never_runs_again_whatever_happens(end: str) -> None:
 
 
 def test_one_failed_rank_is_not_the_end_while_others_notice() -> None:
-    seen = with_attempt(quiet(), pods=(ended_pod(1, ended=100), pod(1)))
+    seen = with_attempt(quiet(), job=child(failing=True), pods=(ended_pod(1, ended=100), pod(1)))
     others_run = replace(seen, now=at(129))
     assert (decide(others_run).rule, decide(others_run).look_again_seconds) == ("otherwise", 1)
     all_over = with_attempt(others_run, pods=(ended_pod(1), ended_pod(75, 1)))
     assert decide(all_over).rule == "attempt failed"
+
+
+def test_a_pod_that_its_job_does_not_count_as_failed_is_no_failure() -> None:
+    """Kueue suspends a Job to take its place, and its pods end with 75."""
+    for pods in ((ended_pod(75), pod(1)), (ended_pod(75), ended_pod(75, 1))):
+        assert decide(with_attempt(quiet(), pods=pods)).rule == "otherwise"
 
 
 def test_without_a_word_of_the_pod_that_failed_nobody_waits_for_the_others() -> None:
@@ -222,17 +228,18 @@ def test_without_a_word_of_the_pod_that_failed_nobody_waits_for_the_others() -> 
 
 
 def test_ranks_that_do_not_notice_are_ended_and_the_failed_pod_stays() -> None:
-    seen = replace(with_attempt(quiet(), pods=(ended_pod(1, ended=100), pod(1))), now=at(130))
+    failing, pods = child(failing=True), (ended_pod(1, ended=100), pod(1))
+    seen = replace(with_attempt(quiet(), job=failing, pods=pods), now=at(130))
     judged = decide(seen)
     assert (judged.rule, judged.status.attempt, judged.delete) == ("attempt failed", 2, ())
-    after = replace(seen, status=judged.status, attempt=observe(2, Children((child(),), seen.attempt.pods)))
+    after = replace(seen, status=judged.status, attempt=observe(2, Children((failing,), pods)))
     ending = decide(after)
     assert (ending.rule, ending.delete) == ("older attempt alive", (Target("Pod", pod(1).name, pod(1).uid),))
 
 
 def test_a_failed_job_keeps_the_pod_that_tells_why() -> None:
-    pods = (ended_pod(1, ended=100), pod(1))
-    last = replace(with_attempt(quiet(), pods=pods), now=at(130), job=job(policy={"maxRestarts": 0}))
+    failing = with_attempt(quiet(), job=child(failing=True), pods=(ended_pod(1, ended=100), pod(1)))
+    last = replace(failing, now=at(130), job=job(policy={"maxRestarts": 0}))
     judged = decide(last)
     assert judged.status.phase == "Failed"
     cleaned = decide(replace(last, status=judged.status))

@@ -212,9 +212,11 @@ def test_a_pod_that_had_ended_before_it_was_deleted_still_tells_how() -> None:
         2, Children(jobs=(child(2),), pods=(pod(0, 2),), parted=(replace(gone, attempt=2, job_uid="job-2"), before))
     )
     assert [(found.index, found.exit_code) for found in seen.pods] == [(0, None), (1, 75)]
-    assert (seen.failing, seen.parted) == (True, (before,))
+    assert seen.parted == (before,)
     again = observe(1, Children(jobs=(child(),), pods=(pod(0), pod(1)), parted=(gone,)))
-    assert (again.pods, again.failing) == ((pod(0), pod(1)), False), "another took its place"
+    assert again.pods == (pod(0), pod(1)), "another took its place"
+    resumed = observe(1, Children(jobs=(child(start_time=time(101)),), parted=(gone,)))
+    assert resumed.pods == (), "it ended when its Job was suspended"
 
 
 def test_what_is_not_there_is_missing() -> None:
@@ -227,8 +229,9 @@ def test_what_is_not_there_is_missing() -> None:
     ("children", "alive"),
     [
         (Children(jobs=(child(1),)), True),
-        (Children(jobs=(child(1),), pods=(ended_pod(1), pod(1))), True),
-        (Children(jobs=(child(1),), pods=(ended_pod(1),)), False),
+        (Children(jobs=(child(1, failing=True),)), True),
+        (Children(jobs=(child(1, failing=True),), pods=(ended_pod(1), pod(1))), True),
+        (Children(jobs=(child(1, failing=True),), pods=(ended_pod(1),)), False),
         (Children(jobs=(child(1, failed=True),), pods=(ended_pod(1),)), False),
         (Children(jobs=(child(1, complete=True),), pods=(ended_pod(0),)), False),
         (Children(pods=(pod(),)), True),

@@ -162,7 +162,7 @@ def test_a_wish_to_end_early_is_told_while_it_is_carried_out() -> None:
 
 
 def test_ranks_that_go_down_with_another_are_still_called_running() -> None:
-    found = waiting(telling(report(), attempt_of(ended_pod(1), pod(1))))
+    found = waiting(telling(report(), attempt_of(ended_pod(1), pod(1), job=child(failing=True))))
     assert (found.running, found.reason) == (True, Reason.TRAINING)
     assert "failed" in found.message
 

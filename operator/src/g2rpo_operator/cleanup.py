@@ -24,7 +24,7 @@ def still_running(view: View) -> tuple[Target, ...]:
 def older(view: View) -> tuple[Target, ...]:
     """What is left of older attempts, but for the newest failed ones, which are kept for inspection."""
     jobs = sorted(view.attempt.older_jobs, key=lambda job: job.attempt, reverse=True)
-    failed = [job for job in jobs if _tells(view, job)][: view.job.spec.policy.keep_failed_attempts]
+    failed = [job for job in jobs if view.attempt.shows_failure(job)][: view.job.spec.policy.keep_failed_attempts]
     kept = {job.attempt for job in failed}
     ending = [target for job in failed for target in _ending(view, job)]
     go = [_job(job) for job in jobs if job.attempt not in kept and not job.deleting]
@@ -52,23 +52,14 @@ def patience(view: View) -> float | None:
     return max(1.0, min(left)) if left else None
 
 
-def _pods(view: View, job: ChildJob) -> list[Pod]:
-    return [pod for pod in (*view.attempt.pods, *view.attempt.older_pods) if pod.job_uid == job.uid]
-
-
-def _tells(view: View, job: ChildJob) -> bool:
-    """Whether there is a pod that shows how an attempt failed."""
-    return any(pod.failed for pod in _pods(view, job))
-
-
 def _ending(view: View, job: ChildJob) -> list[Target]:
     """What ends an attempt: its Job goes, but where that would take a failed pod's log along only the other pods do."""
     if job.over or job.deleting:
         return []
-    if not _tells(view, job):
+    if not view.attempt.shows_failure(job):
         return [_job(job)]
-    alive = [pod for pod in _pods(view, job) if not pod.over and not pod.deletion_time]
-    return [Target("Pod", pod.name, pod.uid) for pod in alive]
+    its = [pod for pod in (*view.attempt.pods, *view.attempt.older_pods) if pod.job_uid == job.uid]
+    return [Target("Pod", pod.name, pod.uid) for pod in its if not pod.over and not pod.deletion_time]
 
 
 def _overdue_seconds(view: View, pod: Pod) -> float:

@@ -148,12 +148,16 @@ def observe(number: int, children: Children) -> Attempt:
     def current(pod: Pod) -> bool:
         return pod.attempt == number and (job is None or pod.job_uid == job.uid)
 
+    def counted(pod: Pod) -> bool:
+        """A Job that was suspended has begun again without what ended before."""
+        return current(pod) and (job is None or pod.finished_at >= job.start_time)
+
     return Attempt(
         number=number,
         job=job,
         config_map=next((part for part in children.config_maps if part.attempt == number), None),
         service=next((part for part in children.services if part.attempt == 0), None),
-        pods=_newest(pod for pod in (*children.parted, *children.pods) if current(pod)),
+        pods=_newest((*(pod for pod in children.parted if counted(pod)), *filter(current, children.pods))),
         older_jobs=tuple(job for job in children.jobs if 0 < job.attempt < number),
         older_pods=tuple(pod for pod in children.pods if pod.attempt <= number and not current(pod)),
         older_config_maps=tuple(part for part in children.config_maps if 0 < part.attempt < number),

@@ -87,7 +87,7 @@ class ChildJob:
     failed: bool = False
     """All its pods have ended and one of them badly."""
     failing: bool = False
-    """One of its pods has ended badly."""
+    """One of its pods has ended badly; those that end because it is suspended do not count."""
     deleting: bool = False
     message: str = ""
     """The Job controller's explanation."""
@@ -142,7 +142,12 @@ class Attempt:
     @property
     def failing(self) -> bool:
         """Whether a pod ended badly: the ranks of the others notice, and end."""
-        return any(pod.failed for pod in self.pods) or (self.job is not None and self.job.failing)
+        return self.job is not None and self.job.failing
+
+    def shows_failure(self, job: ChildJob) -> bool:
+        """Whether there is a pod whose log tells how an attempt failed."""
+        failed = job.failed or job.failing
+        return failed and any(pod.failed for pod in (*self.pods, *self.older_pods) if pod.job_uid == job.uid)
 
     @property
     def older_alive(self) -> bool:
@@ -150,8 +155,7 @@ class Attempt:
 
         A Job whose pods are kept may wait for ever to create one more, as for a quota; it would be ended at once.
         """
-        kept = {pod.job_uid for pod in self.older_pods if pod.failed}
-        begun = any(not job.over and job.uid not in kept for job in self.older_jobs)
+        begun = any(not job.over and not self.shows_failure(job) for job in self.older_jobs)
         return begun or any(not pod.over for pod in self.older_pods)
 
 
