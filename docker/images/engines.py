@@ -55,8 +55,7 @@ class Engine:
     build: Sequence[str]
     identify: Sequence[str]
     save: Sequence[str]
-    """Followed by a path and an image's name, joined as `joint` says."""
-    joint: str = "{path} {name}"
+    """With a {path} and the image's {name}."""
     timestamp: bool = True
     """Whether it takes the time of files as an option; docker reads an image's from the environment."""
 
@@ -77,29 +76,29 @@ class Engine:
 
     def save_image(self, name: str, path: Path) -> None:
         """The image in a file that `ctr images import`, `docker load`, `podman load` and syft read, not compressed."""
-        subprocess.run([self.name, *self.save, *self.joint.format(path=path, name=name).split()], stdout=2, check=True)
+        command = [self.name, *(part.format(path=path, name=name) for part in self.save)]
+        subprocess.run(command, stdout=2, check=True)
 
 
 DOCKER = Engine(
     "docker",
     ("build",),
     ("image", "inspect", "--format", "{{.Id}}"),
-    ("image", "save", "--output"),
+    ("image", "save", "--output", "{path}", "{name}"),
     timestamp=False,
 )
 PODMAN = Engine(
     "podman",
     ("build", "--layers", "--force-rm", "--format", "docker"),
     ("image", "inspect", "--format", "{{.Id}}"),
-    ("image", "save", "--quiet", "--format", "docker-archive", "--output"),
+    ("image", "save", "--quiet", "--format", "docker-archive", "--output", "{path}", "{name}"),
 )
 # Without a registry, a daemon and a kernel that lets containers nest: chroot is the isolation that works everywhere.
 BUILDAH = Engine(
     "buildah",
     (*PODMAN.build, "--isolation", "chroot", "--pull-never", "--identity-label=false"),
     ("inspect", "--type", "image", "--format", "{{.FromImageID}}"),
-    ("push", "--quiet"),
-    joint="{name} docker-archive:{path}:{name}",
+    ("push", "--quiet", "{name}", "docker-archive:{path}:{name}"),
 )
 
 

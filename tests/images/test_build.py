@@ -35,6 +35,10 @@ class Machine:
 
     folder: Path
 
+    @property
+    def home(self) -> Path:
+        return self.folder / "a home"
+
     def has(self, *tools: str) -> None:
         for tool in tools:
             (self.folder / tool).write_text(FAKE)
@@ -46,7 +50,7 @@ class Machine:
 
     def images(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the program on it."""
-        variables = {"PATH": str(self.folder), "FAKES": str(self.folder), "HOME": str(self.folder), **environment}
+        variables = {"PATH": str(self.folder), "FAKES": str(self.folder), "HOME": str(self.home), **environment}
         return subprocess.run(
             [sys.executable, "-m", "images", *arguments],
             env=variables | {"PYTHONPATH": str(ROOT / "docker"), "SOURCE_DATE_EPOCH": "86400"},
@@ -63,7 +67,7 @@ class Machine:
         return [call for call in self.calls() if call.split()[1] == "build"]
 
     def archives(self) -> list[Path]:
-        return sorted((self.folder / ".cache/g2rpo/images").iterdir())
+        return sorted((self.home / ".cache/g2rpo/images").iterdir())
 
 
 @pytest.fixture
