@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_snake
 
 from g2rpo_api.install import IMAGE, NAMESPACE, operator_manifests
 from g2rpo_api.rbac import OPERATOR, operator_roles, user_roles
@@ -102,11 +103,9 @@ def test_every_setting_arrives(helm: Helm) -> None:
     assert set(chosen) == set(schema["properties"]["settings"]["properties"])
     found = settings(helm.template({"settings": chosen, "watchNamespaces": ["b", "a"]}))
     assert found.namespaces == ("b", "a")
-    assert {name: getattr(found, name) for name in map(snake, chosen)} == {snake(key): chosen[key] for key in chosen}
-
-
-def snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    assert {name: getattr(found, name) for name in map(to_snake, chosen)} == {
+        to_snake(key): chosen[key] for key in chosen
+    }
 
 
 DIGEST = f"sha256:{'ab' * 32}"

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_snake
 from scenes import OPERATOR_NAMESPACE, Job, Object, Team
 
 from monitoring.ask import Prometheus
 from testchart.helm import CHART, named
 from testcluster.process import Component, wait_until
-from testmonitoring.scraping import POD_LABEL, answers, snake
+from testmonitoring.scraping import POD_LABEL, answers
 
 ADDRESS = "127.0.0.1:9090"
 SCRAPE = "2s"
@@ -31,7 +32,7 @@ def discovered(team: Team, monitor: dict[str, Any]) -> dict[str, Any]:
     labels = monitor["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{name}={value}" for name, value in labels.items())
     found = team.node.api.items("/api/v1/pods", labelSelector=selector)
-    relabelings = [{snake(key): value for key, value in each.items()} for each in endpoint.get("relabelings", [])]
+    relabelings = [{to_snake(key): value for key, value in each.items()} for each in endpoint.get("relabelings", [])]
     return {
         "job_name": monitor["metadata"]["name"],
         "honor_labels": bool(endpoint.get("honorLabels")),

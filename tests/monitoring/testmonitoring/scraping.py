@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.alias_generators import to_snake
 
 from g2rpo_api import contract
 from monitoring.ask import Prometheus
@@ -62,18 +63,18 @@ class Targets:
     """Further exporters by name; their labels are theirs."""
 
 
-def snake(name: str) -> str:
-    """A key of a PodMonitor's relabeling as Prometheus writes it."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+def relabelings() -> list[dict[str, Any]]:
+    """What the chart's PodMonitor does to labels, as Prometheus writes it."""
+    written = yaml.safe_load(RELABELINGS.read_text("utf-8"))
+    return [{to_snake(key): value for key, value in each.items()} for each in written]
 
 
 def configuration(targets: Targets) -> dict[str, Any]:
     """What Prometheus is told; equivalent to the chart's PodMonitor and ServiceMonitor."""
-    relabelings = yaml.safe_load(RELABELINGS.read_text("utf-8"))
     trainers = {
         "job_name": "trainers",
         "static_configs": [pod.target() for pod in targets.pods],
-        "relabel_configs": [{snake(key): value for key, value in each.items()} for each in relabelings],
+        "relabel_configs": relabelings(),
     }
     operator = {"job_name": "operator", "honor_labels": True, "static_configs": [{"targets": [*targets.operators]}]}
     others = [
