@@ -116,7 +116,7 @@ class CheckpointSpec(Model):
     """Checkpoints that are kept; older ones are deleted."""
     keep_best: bool = False
     """Also save a checkpoint whenever an evaluation of the trained rewards is the best so far, on unseen prompts
-    where there are some, and keep it until there is a better one."""
+    where there are some, keep it until there is a better one, and export it in the end instead of the last weights."""
 
 
 class SafetySpec(Model):

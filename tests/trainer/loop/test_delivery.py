@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from g2rpo_api.job import G2RPOJob
 from g2rpo_trainer.build import Built
 from g2rpo_trainer.delivery import deliver
+from g2rpo_trainer.evaluation import Evaluator
+from g2rpo_trainer.journal import EvaluationEntry, Spread
 from g2rpo_trainer.loop import train
 from g2rpo_trainer.models.loading import compute_precision
 from g2rpo_trainer.runfolder import RunFolder
@@ -34,6 +37,10 @@ JOBS: dict[str, dict[str, Any]] = {
     "FLUX.1-schnell, truncated": {"sampling.truncateTimestep": True, "sampling.shift": 3.0},
 }
 Deliver = Callable[..., tuple[G2RPOJob, Built, Path]]
+MakeJob = Callable[..., G2RPOJob]
+OpenRun = Callable[..., Built]
+BEST = [0.9, 0.2, 0.8, 0.3, 0.4]
+"""Evaluations before the first iteration and after each: the second is best, since untrained weights do not count."""
 
 
 @pytest.fixture
@@ -134,3 +141,81 @@ def test_the_card_is_one_that_the_hub_understands(delivered: Deliver) -> None:
     pictures = set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", card.text))
     assert pictures == {"curve.svg", "before.png", "after.png"}
     assert all((export / name).stat().st_size > 0 for name in pictures)
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations as in `BEST`, whatever the pictures."""
+    left = list(BEST)
+
+    def scores(_: Evaluator) -> list[EvaluationEntry]:
+        mean = left.pop(0) if left else 0.1
+        spread = Spread(mean=mean, std=0.1, min=0.0, max=1.0)
+        return [EvaluationEntry(split="eval", prompts=3, rewards={"brightness": spread})]
+
+    monkeypatch.setattr(Evaluator, "scores", scores)
+
+
+def exported(spec: G2RPOJob, built: Built, folder: Path) -> dict[str, torch.Tensor]:
+    """Train and deliver; the weights that were handed over. The run folder gets out of the way."""
+    assert train(built.run, built.state)
+    deliver(spec, RunFolder(folder), built)
+    (file,) = (folder / "export" / "transformer").glob("*.safetensors")
+    return load_file(file)
+
+
+def equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(weight, others[name]) for name, weight in some.items())
+
+
+@pytest.mark.parametrize("more", [{}, {"ema": {"decay": 0.5}}, {"deepspeed.zeroStage": 2}], ids=["", "mean", "sharded"])
+def test_the_best_is_handed_over_where_it_is_kept(
+    more: dict[str, Any], job: MakeJob, open_run: OpenRun, folder: Path, judged: None
+) -> None:
+    every = {"evaluation.everyIterations": 1, "checkpoint.everyIterations": 4, "checkpoint.keepLast": 1, **more}
+    kept = job(every | {"iterations": 4, "checkpoint.keepBest": True})
+    best = exported(kept, open_run(kept), folder)
+    card = (folder / "export" / "README.md").read_text(encoding="utf-8")
+    assert "trained for 2 iterations" in card
+    assert "Training went on to iteration 4; this one was evaluated best." in card
+    assert "| brightness | train | eval, 3 | 0.9000 | 0.8000 |" in card
+    assert "the stock pipeline with these weights draws the trainer's picture" in card
+    drawn, shown = folder / "samples" / "iter-000002.png", folder / "export" / "after.png"
+    assert shown.read_bytes() == drawn.read_bytes()
+    folder.rename(folder.with_name("kept"))
+    for iterations, same in ((2, True), (4, False)):
+        plain = job(every | {"iterations": iterations})
+        assert equal(best, exported(plain, open_run(plain), folder)) == same
+        folder.rename(folder.with_name(f"plain-{iterations}"))
+
+
+def test_a_best_one_that_is_gone_is_told_and_the_last_is_handed_over(
+    job: MakeJob, open_run: OpenRun, folder: Path, judged: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"evaluation.everyIterations": 1, "checkpoint": {"everyIterations": 4, "keepLast": 1, "keepBest": True}}
+    spec = job(changes)
+    built = open_run(spec)
+    assert train(built.run, built.state)
+    (shard,) = (folder / "checkpoints" / "iter-000002").glob("*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        deliver(spec, RunFolder(folder), built)
+    assert "iter-000002 is damaged" in caplog.text
+    assert "iteration 2, whose evaluation was best, is gone: the last is exported" in caplog.text
+    assert "trained for 4 iterations" in (folder / "export" / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_earlier_checkpoint_is_handed_over_by_a_copy_of_the_run_that_ends_there(
+    job: MakeJob, open_run: OpenRun, folder: Path
+) -> None:
+    """The commands of docs/resume.md."""
+    whole = job({"iterations": 4})
+    last = exported(whole, open_run(whole), folder)
+    shutil.copytree(folder, folder.with_name("whole"))
+    shutil.rmtree(folder / "checkpoints" / "iter-000004")
+    half = job({"iterations": 2})
+    earlier = exported(half, open_run(half), folder)
+    folder.rename(folder.with_name("half"))
+    fresh = exported(half, open_run(half), folder)
+    assert equal(earlier, fresh)
+    assert not equal(earlier, last)

@@ -15,6 +15,7 @@ FACTS = Facts(
     base=Base(
         "black-forest-labs/FLUX.1-dev", {"license": "other", "license_name": "flux-1-dev-non-commercial-license"}
     ),
+    iteration=0,
     pipeline="FluxPipeline",
     sigmas=(1.0, 0.75, 0.5),
     versions={"torch": "2.99", "diffusers": "0.1"},
@@ -59,7 +60,7 @@ def test_the_front_matter_names_base_relation_and_licence(train: str, relation: 
 
 
 def test_a_base_in_a_folder_without_a_card_has_neither_id_nor_licence() -> None:
-    facts = Facts(Base(None, {}), "FluxPipeline", (1.0,), {}, "", ())
+    facts = Facts(Base(None, {}), 0, "FluxPipeline", (1.0,), {}, "", ())
     front = front_of(model_card(job("Full"), [], facts))
     assert "base_model" not in front
     assert front["license"] == "unknown"

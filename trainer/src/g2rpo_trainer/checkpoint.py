@@ -92,12 +92,13 @@ class CheckpointStore:
 
     def newest(self) -> tuple[str, TrainState] | None:
         """Name and state of the newest checkpoint that is whole; damaged ones are warned about."""
-        for folder in reversed(self._complete()):
-            try:
-                return folder.name, verified_manifest(folder).state
-            except DamagedCheckpointError as error:
-                logger.warning("checkpoint %s is damaged and passed over: %s", folder, error)
-        return None
+        whole = ((folder.name, state) for folder in reversed(self._complete()) if (state := _state_of(folder)))
+        return next(whole, None)
+
+    def whole(self, iteration: int) -> bool:
+        """Whether the iteration's checkpoint is there and whole; a damaged one is warned about."""
+        folder = self.folder / name_of(iteration)
+        return folder.is_dir() and _state_of(folder) is not None
 
     def _publish(self, partial: Path, name: str, state: TrainState) -> None:
         files = [_summed(path, partial) for path in sorted(partial.rglob("*")) if path.is_file()]
@@ -132,6 +133,15 @@ def saved_at(folder: Path, iteration: int) -> float:
 
 class DamagedCheckpointError(Exception):
     """A checkpoint is not what its manifest says."""
+
+
+def _state_of(folder: Path) -> TrainState | None:
+    """What was saved there; None, and a warning, where it is damaged."""
+    try:
+        return verified_manifest(folder).state
+    except DamagedCheckpointError as error:
+        logger.warning("checkpoint %s is damaged and passed over: %s", folder, error)
+        return None
 
 
 def verified_manifest(folder: Path) -> Manifest:

@@ -5,26 +5,35 @@ Who calls this: the session, on all ranks. Each step is a module of its own; her
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from pathlib import Path
 
 from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob
 from g2rpo_trainer.build import VERSIONED, Built
+from g2rpo_trainer.checkpoint import name_of
 from g2rpo_trainer.export import export_card, export_weights
 from g2rpo_trainer.models.loading import compute_precision
 from g2rpo_trainer.reporting.card import Facts, model_card, read_base
+from g2rpo_trainer.reporting.history import best_iteration
+from g2rpo_trainer.run import Run
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.verification import Verdict, drawn_by_trainer, verify
+
+logger = logging.getLogger(__name__)
 
 
 def deliver(job: G2RPOJob, folder: RunFolder, built: Built) -> None:
     """Export the trained weights, or their running mean where one is kept. The model cannot be used afterwards.
 
+    With `checkpoint.keepBest` they are those of the best evaluation.
+
     Raises:
         StorageError: the disk is full or not writable.
     """
     run, training, export = built.run, job.spec.training, folder.path / contract.RUN_EXPORT
+    iteration = _take_up_the_best(run)
     with run.engine.mean_weights():
         drawn = drawn_by_trainer(run)
         with run.engine.whole_weights():
@@ -34,8 +43,9 @@ def deliver(job: G2RPOJob, folder: RunFolder, built: Built) -> None:
         if run.model.device.type == "cuda":
             built.family.transformer.to("meta")  # room for the stock pipeline's
         verdict = verify(run, built.source, export, drawn, compute_precision(training.model))
-        pictures = _pictures(folder)
+        pictures = _pictures(folder, iteration)
         facts = Facts(
+            iteration=iteration,
             base=read_base(training.model.path, built.source.folder),
             pipeline=built.source.kind.__name__,
             sigmas=run.evaluator.grid.sigmas[:-1],
@@ -47,12 +57,28 @@ def deliver(job: G2RPOJob, folder: RunFolder, built: Built) -> None:
     run.world.barrier()
 
 
-def _pictures(folder: RunFolder) -> dict[str, Path]:
-    """The curve, and the probes before and after."""
+def _take_up_the_best(run: Run) -> int:
+    """Load the checkpoint of the best evaluation where it is kept; the iteration of the weights. All ranks call it."""
+    last = run.history[-1].iteration
+    best = best_iteration(run.history) if run.plan.keep_best else None
+    if best is None or best == last:
+        return last
+    whole = run.world.gather(run.store.whole(best) if run.world.rank == 0 else None)[0]
+    if not whole:
+        logger.warning("the checkpoint of iteration %d, whose evaluation was best, is gone: the last is exported", best)
+        return last
+    run.engine.load(run.store.folder, name_of(best))
+    logger.info("exporting iteration %d, whose evaluation was best", best)
+    return best
+
+
+def _pictures(folder: RunFolder, iteration: int) -> dict[str, Path]:
+    """The curve, and the probes before and after: at the latest until `iteration`."""
     samples = sorted((folder.path / contract.RUN_SAMPLES).glob("iter-*.png"))
     found = {contract.RUN_CURVE_SVG: folder.path / contract.RUN_CURVE_SVG}
-    if samples:
-        found |= {"before.png": samples[0], "after.png": samples[-1]}
+    drawn = [path for path in samples if path.stem <= name_of(iteration)]
+    if drawn:
+        found |= {"before.png": drawn[0], "after.png": drawn[-1]}
     return {name: path for name, path in found.items() if path.is_file()}
 
 

@@ -41,6 +41,8 @@ class Facts:
     """What a card tells beside the job and its records."""
 
     base: Base
+    iteration: int
+    """Whose weights are exported."""
     pipeline: str
     """Name of diffusers' class."""
     sigmas: Sequence[float]
@@ -69,7 +71,7 @@ def model_card(job: G2RPOJob, records: Sequence[IterationRecord], facts: Facts) 
         f"# {job.metadata.name}\n\n{_summary(training, records, facts)}",
         "\n".join(f"![{name}]({name})" for name in facts.pictures),
         "## Use\n\n" + _use(training, facts),
-        "## What training did\n\n" + _results(records),
+        "## What training did\n\n" + _results(records, facts.iteration),
         f"## Verified\n\n{facts.verified}",
         "## Data\n\n" + _data(training),
         "## Settings\n\n```yaml\n" + text_of(training.model_dump(mode="json", by_alias=True)).strip() + "\n```",
@@ -95,10 +97,11 @@ def _summary(training: TrainingSpec, records: Sequence[IterationRecord], facts: 
     )
     what = "Adapters (LoRA) for" if training.model.train.lora else "All weights of the transformer of"
     trained = [reward.name for reward in training.rewards if reward.role == "Train"]
-    last = records[-1].iteration if records else 0
+    last = records[-1].iteration if records else facts.iteration
+    best = "" if facts.iteration == last else f" Training went on to iteration {last}; this one was evaluated best."
     return (
-        f"{what} {base} ({training.model.path}), trained for {last} iterations by {training.algorithm.type} "
-        f"([Granular-GRPO]({PAPER}) and its relatives) to raise {', '.join(trained)}."
+        f"{what} {base} ({training.model.path}), trained for {facts.iteration} iterations by "
+        f"{training.algorithm.type} ([Granular-GRPO]({PAPER}) and its relatives) to raise {', '.join(trained)}.{best}"
     )
 
 
@@ -132,9 +135,9 @@ def _use(training: TrainingSpec, facts: Facts) -> str:
     return "\n".join(["```python", *lines, "```"])
 
 
-def _results(records: Sequence[IterationRecord]) -> str:
+def _results(records: Sequence[IterationRecord], iteration: int) -> str:
     """A row for each reward and set of prompts: the untouched model, and the tuned one."""
-    evaluated = [record for record in records if record.evaluation]
+    evaluated = [record for record in records if record.evaluation and record.iteration <= iteration]
     if not evaluated:
         return "Nothing was evaluated."
     role = roles(records)
