@@ -12,6 +12,8 @@ from torch import nn
 
 from g2rpo_api.model import Attention
 from g2rpo_trainer.errors import DataError
+from g2rpo_trainer.models.facts import TORCHS_ATTENTION
+from g2rpo_trainer.models.loading import FAMILIES
 from g2rpo_trainer.models.speed import BACKENDS, compile_blocks, use_attention
 
 CPU = torch.device("cpu")
@@ -66,6 +68,15 @@ def test_sd3_takes_torchs_own_only(cases: Mapping[str, Any]) -> None:
     use(family, "Native")
     with pytest.raises(DataError, match=r"SD3Transformer2DModel takes torch's own attention only; set it to Native"):
         use(family, "NativeMath")
+
+
+def test_what_is_refused_before_anything_is_loaded_is_what_diffusers_cannot_do(cases: Mapping[str, Any]) -> None:
+    for case in cases.values():
+        family = case.load()
+        (name,) = [name for name, (kind, _) in FAMILIES.items() if isinstance(family, kind)]
+        processors = [part.processor for part in family.transformer.modules() if hasattr(part, "processor")]
+        can = any(hasattr(processor, "_attention_backend") for processor in processors)
+        assert can == (name not in TORCHS_ATTENTION)
 
 
 @pytest.mark.parametrize("name", ["SD3", "FLUX.1-dev"])

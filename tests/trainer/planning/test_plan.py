@@ -306,6 +306,17 @@ def test_a_model_of_another_family_is_refused(
         plan(job(tmp_path, {"training.model.path": str(folder), "training.model.family": family}))
 
 
+def test_attention_that_sd3_cannot_have_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    changes = {"training.model.attention": "NativeFlash"}
+    with pytest.raises(SpecError) as refused:
+        plan(job(tmp_path, changes))
+    (problem,) = refused.value.problems
+    assert (problem.key, problem.found, problem.hint) == (
+        "spec.training.model.attention", "NativeFlash", "set it to Native",
+    )  # fmt: skip
+    plan(job(tmp_path, changes | {"training.model.family": "Flux1"}))
+
+
 def test_the_names_of_pipelines_are_those_of_the_classes_that_load_them() -> None:
     import diffusers
 

@@ -15,6 +15,8 @@ PIPELINES: dict[Family, str] = {"SD3": "StableDiffusion3Pipeline", "Flux1": "Flu
 """What diffusers calls them, in model_index.json."""
 EMBEDDED_GUIDANCE: frozenset[Family] = frozenset({"Flux1"})
 """Families whose guidance is an input of the transformer, learnt by distillation."""
+TORCHS_ATTENTION: frozenset[Family] = frozenset({"SD3"})
+"""Families whose transformer, as diffusers writes it, lets nothing but torch's own kernel compute attention."""
 
 NO_GUIDANCE_INPUT = (
     "spec.training.sampling.guidanceScale is {:g}, but the model (as FLUX.1-schnell) has no input for guidance; set "

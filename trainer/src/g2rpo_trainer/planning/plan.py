@@ -13,12 +13,18 @@ from pathlib import Path
 from g2rpo_api.algorithm import FlowGRPOSettings, G2RPOSettings
 from g2rpo_api.errors import SpecError, SpecProblem
 from g2rpo_api.job import G2RPOJob
-from g2rpo_api.model import SamplingSpec
+from g2rpo_api.model import ModelSpec, SamplingSpec
 from g2rpo_api.prompts import PROMPT_FILES
 from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.flow.tails import shared_calls
-from g2rpo_trainer.models.facts import EMBEDDED_GUIDANCE, NO_GUIDANCE_INPUT, PIPELINES, rows_per_velocity
+from g2rpo_trainer.models.facts import (
+    EMBEDDED_GUIDANCE,
+    NO_GUIDANCE_INPUT,
+    PIPELINES,
+    TORCHS_ATTENTION,
+    rows_per_velocity,
+)
 from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.footprint import Footprint, footprint
 from g2rpo_trainer.planning.model_files import ModelFiles, pipeline_class, read_model, takes_guidance
@@ -107,10 +113,11 @@ def count(job: G2RPOJob) -> Plan:
     """The same, whether the prompt files are there or not.
 
     Raises:
-        SpecError: the pictures do not fit the model.
+        SpecError: the pictures or the attention do not fit the model.
         DataError: a part of the model is missing or damaged.
     """
     training, ranks = job.spec.training, job.spec.workers.ranks
+    _refuse_attention(training.model)
     model = _local_model(training)
     evaluation, checkpoint = training.evaluation, training.checkpoint
     checkpoints = -(-training.iterations // checkpoint.every_iterations)
@@ -171,6 +178,13 @@ def _optimizer_steps(training: TrainingSpec) -> int:
     if isinstance(settings, G2RPOSettings):
         return settings.stochastic_steps
     return settings.trained_count(training.sampling.steps)
+
+
+def _refuse_attention(model: ModelSpec) -> None:
+    """What the model's class in diffusers would never ask; whether the others work, the card says at load."""
+    if model.family in TORCHS_ATTENTION and model.attention != "Native":
+        allowed = f"Native: of {model.family} diffusers computes attention by torch's own kernel only"
+        raise SpecError([SpecProblem("spec.training.model.attention", model.attention, allowed, "set it to Native")])
 
 
 def _local_model(training: TrainingSpec) -> ModelFiles | None:
