@@ -18,6 +18,7 @@ from g2rpo_trainer.errors import RewardError
 from g2rpo_trainer.records import Prompt
 from g2rpo_trainer.rewards.registry import build_reward
 from g2rpo_trainer.rewards.scoring import checked_scores
+from g2rpo_trainer.timing import CallLog
 from testtrainer.pictures import array, pictures, prompts
 from testtrainer.servers import Asked, Reply, Server, reply, script, serving
 
@@ -36,7 +37,7 @@ def spec_of(server: Server | str, on_failure: str = "Fail", batch_size: int = 64
 def asked_of(server: Server, on_failure: str = "Fail", **settings: Any) -> list[float]:
     """Scores of two pictures, as training asks for them."""
     entry = build_reward(spec_of(server, on_failure, **settings), CPU)
-    return checked_scores(entry, pictures(2, 12, 20), ASK).tolist()
+    return checked_scores(entry, pictures(2, 12, 20), ASK, CallLog()).tolist()
 
 
 def test_pictures_go_as_png_with_prompts_and_metadata_and_scores_come_back() -> None:

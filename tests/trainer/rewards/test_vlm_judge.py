@@ -17,6 +17,7 @@ from g2rpo_trainer.errors import RewardError
 from g2rpo_trainer.rewards.registry import build_reward
 from g2rpo_trainer.rewards.scoring import checked_scores
 from g2rpo_trainer.rewards.vlm_judge import mark
+from g2rpo_trainer.timing import CallLog
 from testtrainer.pictures import array, pictures, prompts
 from testtrainer.servers import Asked, Reply, Server, reply, script, serving
 
@@ -36,7 +37,7 @@ def judged(server: Server, on_failure: str = "Fail", texts: list[str] = ASK, **s
     judge = {"url": f"{server.url}/v1", "model": "unified", "timeoutSeconds": 10.0, "retries": 1, **settings}
     parts = {"name": "judge", "type": "VLMJudge", "vlmJudge": judge, "onFailure": on_failure}
     entry = build_reward(RewardSpec.model_validate(parts), CPU)
-    return checked_scores(entry, pictures(len(texts), 12, 20), prompts(texts)).tolist()
+    return checked_scores(entry, pictures(len(texts), 12, 20), prompts(texts), CallLog()).tolist()
 
 
 def text_of(asked: Asked) -> str:

@@ -26,6 +26,7 @@ from g2rpo_trainer.rewards.protocol import Reward, UnscoredError
 from g2rpo_trainer.rewards.scoring import WeightedReward, checked_scores
 from g2rpo_trainer.rewards.service import Patience, Service, ServiceError
 from g2rpo_trainer.rewardserver.server import Limits, RewardServer
+from g2rpo_trainer.timing import CallLog
 from testtrainer.pictures import array, pictures, prompts
 
 LIMITS = Limits(batch_pictures=64, wait_seconds=0.0, max_request_bytes=2**20)
@@ -98,7 +99,7 @@ def test_what_a_reward_scores_here_it_scores_there(start: Start) -> None:
 def test_a_picture_without_a_score_comes_back_as_none_and_costs_no_other(start: Start) -> None:
     asked = client(start(Redness()))
     entry = WeightedReward("r", asked, 1.0, "Train", "SkipGroup")
-    first, second = checked_scores(entry, pictures(2, 8, 8), prompts(["unclear", "fine"])).tolist()
+    first, second = checked_scores(entry, pictures(2, 8, 8), prompts(["unclear", "fine"]), CallLog()).tolist()
     assert first != first
     assert second == pytest.approx(red(pictures(2, 8, 8)[1]), abs=1e-6)
 
@@ -114,7 +115,7 @@ def test_a_picture_without_a_score_comes_back_as_none_and_costs_no_other(start: 
 def test_what_the_reward_raises_reaches_the_one_who_asked(text: str, said: str, start: Start) -> None:
     entry = WeightedReward("r", client(start(Redness())), 1.0, "Train", "Fail")
     with pytest.raises(RewardError, match=said):
-        checked_scores(entry, pictures(1, 8, 8), prompts([text]))
+        checked_scores(entry, pictures(1, 8, 8), prompts([text]), CallLog())
 
 
 def ask_together(reward: Redness, server: RewardServer, questions: Sequence[tuple[Tensor, str]]) -> list[Any]:

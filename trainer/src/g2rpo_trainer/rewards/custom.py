@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from g2rpo_trainer.errors import RewardError
+from g2rpo_trainer.rewards.foreign import said
 from g2rpo_trainer.rewards.protocol import Reward
 
 
@@ -41,13 +42,11 @@ def _made(entry_point: str, arguments: Mapping[str, Any], batch_size: int, devic
         found = getattr(import_module(module), name)
     except Exception as error:  # importing runs anybody's code
         raise RewardError(
-            f"custom.entryPoint {entry_point!r} cannot be imported: {type(error).__name__}: {error}; install its "
+            f"custom.entryPoint {entry_point!r} cannot be imported: {said(error)}; install its "
             "package in the image, or put the folder that holds it on PYTHONPATH"
         ) from error
     try:
         return found(**arguments, batch_size=batch_size, device=device)
     except Exception as error:  # and so does making it
         given = ", ".join([*arguments, "batch_size", "device"])
-        raise RewardError(
-            f"custom.entryPoint {entry_point!r} cannot be made with {given}: {type(error).__name__}: {error}"
-        ) from error
+        raise RewardError(f"custom.entryPoint {entry_point!r} cannot be made with {given}: {said(error)}") from error

@@ -18,6 +18,7 @@ from torch import Tensor
 from g2rpo_trainer.appearance import Album
 from g2rpo_trainer.errors import DivergedError, RewardError
 from g2rpo_trainer.records import Prompt, PromptBatch, Scores
+from g2rpo_trainer.rewards.foreign import said
 from g2rpo_trainer.rewards.protocol import Reward, UnscoredError
 from g2rpo_trainer.timing import CallLog, CallResult, Counter, RewardCall, Stopwatch
 
@@ -52,7 +53,7 @@ def checked_scores(entry: WeightedReward, images: Tensor, prompts: Sequence[Prom
         return scores
     except Exception as error:  # a reward is anybody's code: whatever it raises is a failure of that reward
         calls.add(RewardCall(entry.name, _result(error), perf_counter() - started))
-        message = f"reward {entry.name!r} failed on {len(prompts)} pictures: {type(error).__name__}: {error}"
+        message = f"reward {entry.name!r} failed on {len(prompts)} pictures: {said(error)}"
         if entry.on_failure == "Fail":
             raise RewardError(
                 f"{message}\n  mend the reward, or set spec.training.rewards[name={entry.name}].onFailure: SkipGroup "

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from g2rpo_trainer.monitoring.endpoint import PLAIN, Answer, Server
 from g2rpo_trainer.rewards import wire
+from g2rpo_trainer.rewards.foreign import said
 from g2rpo_trainer.rewards.protocol import Reward
 from g2rpo_trainer.rewardserver.batching import Batcher, BusyError, by_size
 from g2rpo_trainer.rewardserver.metrics import Metrics
@@ -130,8 +131,7 @@ class RewardServer:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"the reward refuses: {error}") from error
         except Exception as error:  # a reward is anybody's code
             logger.exception("the reward failed")
-            reason = f"the reward failed: {type(error).__name__}: {error}"
-            raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, reason) from error
+            raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, f"the reward failed: {said(error)}") from error
         return _json(HTTPStatus.OK, {"scores": _plain(scores)})
 
 
