@@ -1,4 +1,4 @@
-"""Dashboard "Performance": where the time of an iteration goes, and what GPUs do meanwhile.
+"""Dashboard "Performance": where the time of an iteration goes, on ranks and in rewards, and what GPUs do meanwhile.
 
 Who calls this: `generate.py`.
 """
@@ -11,10 +11,12 @@ from grafana_foundation_sdk.models import units
 
 from monitoring.board import About, Row, board, run_choices
 from monitoring.panels import PanelBuilder, lines, numbers, stacked
-from monitoring.queries import RUN, SECONDS_PER_ITERATION, Query, grown, latest, over, per_second, trainer
+from monitoring.queries import RUN, SECONDS_PER_ITERATION, Query, grown, latest, over, per_second, quantile, trainer
 
 ABOUT = About(
-    "g2rpo-performance", "G2RPO / Performance", "Where the time of an iteration goes, and what GPUs do meanwhile."
+    "g2rpo-performance",
+    "G2RPO / Performance",
+    "Where the time of an iteration goes, on ranks and in rewards, and what GPUs do meanwhile.",
 )
 LEFT = latest("eta_seconds")
 
@@ -24,6 +26,8 @@ def dashboard() -> models.Dashboard:
     rows = [
         Row("Speed", _glance()),
         Row("Iterations", _iterations()),
+        Row("Ranks", _ranks()),
+        Row("Rewards", _rewards()),
         Row("GPUs, as DCGM sees them", _gpus()),
     ]
     return board(ABOUT, run_choices(), rows)
@@ -92,6 +96,72 @@ def _iterations() -> list[PanelBuilder]:
             Query(latest("checkpoint_duration_seconds"), "{{job_name}} took"),
             Query(f"time() - {latest('checkpoint_last_success_timestamp_seconds')}", "{{job_name}} age"),
         ),
+    ]
+
+
+def _ranks() -> list[PanelBuilder]:
+    def each(title: str, text: str, unit: str, name: str) -> timeseries.Panel:
+        return lines(title, text, unit, Query(latest(name, "rank"), "{{job_name}} rank {{rank}}")).span(6)
+
+    held = Query(latest("memory_bytes", "rank", "kind"), "{{job_name}} rank {{rank}}, {{kind}}")
+    return [
+        each(
+            "Rollout",
+            "Seconds of the last rollout, decoding and rewards included. A slow rank keeps all others waiting.",
+            units.Seconds,
+            "rank_compute_seconds",
+        ),
+        each(
+            "Waiting",
+            "Seconds of the last iteration that each rank waited for the slowest.",
+            units.Seconds,
+            "collective_wait_seconds",
+        ),
+        lines(
+            "MFU",
+            "Share of the card's speed in bfloat16 that the last iteration reached, where that speed is known.",
+            units.PercentUnit,
+            Query(latest("mfu_ratio"), "{{job_name}}"),
+        )
+        .min(0)
+        .span(6),
+        lines(
+            "Memory",
+            "After an iteration: resident of each process; of a GPU, what torch allocated and reserved, and the peak.",
+            units.BytesIEC,
+            held,
+        )
+        .min(0)
+        .span(6),
+    ]
+
+
+def _rewards() -> list[PanelBuilder]:
+    buckets = trainer("reward_latency_seconds_bucket")
+    shares = ((0.5, "median"), (0.95, "95 %"))
+    failed = grown("reward_calls_total", "reward", "result", window="1h", result="~unscored|invalid|failed")
+    return [
+        lines(
+            "Latency",
+            "Of a call, which judges a batch of pictures: median and 95th percentile, as exact as the buckets.",
+            units.Seconds,
+            *(
+                Query(quantile(share, buckets, *RUN, "reward"), f"{{{{job_name}}}} {{{{reward}}}}, {name}")
+                for share, name in shares
+            ),
+        ).span_nulls(True),
+        lines(
+            "Calls",
+            "Per second of an iteration, over all ranks.",
+            units.OpsPerSecond,
+            Query(per_second("reward_calls_total", "reward"), "{{job_name}} {{reward}}"),
+        ).span_nulls(True),
+        lines(
+            "Failures",
+            "Calls of the hour before that left pictures without a score. Their groups teach nothing.",
+            units.NoUnit,
+            Query(failed, "{{job_name}} {{reward}} {{result}}"),
+        ).min(0),
     ]
 
 

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from monitoring.alerts import ALERTS, RECORDS, RUNBOOKS, Alert
 from testmonitoring.alertcases import CASES, Case
 from testmonitoring.exposed import exposed
-from testmonitoring.scraping import CHART, CHECKOUT
+from testmonitoring.promtool import NEEDS_PROMTOOL, RULES, promtool, rules_hold
+from testmonitoring.scraping import CHECKOUT
 
-RULES = CHART / "rules" / "alerts.yaml"
-PROMTOOL = shutil.which("promtool")
-NEEDS_PROMTOOL = pytest.mark.skipif(not PROMTOOL, reason="no promtool in PATH; Debian's package prometheus has it")
 BY_NAME = {alert.name: alert for alert in ALERTS}
 
 
-def promtool(*arguments: str) -> None:
-    """It finds nothing wrong."""
-    done = subprocess.run([str(PROMTOOL), *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def unit_test(case: Case) -> dict[str, Any]:
-    """A test of promtool: exactly these alerts fire."""
+def expected(case: Case) -> list[dict[str, Any]]:
+    """Exactly these alerts fire."""
     severity = BY_NAME[case.alert].severity
     name = f"G2RPO{case.alert}"
     every = {"__name__": "ALERTS", "alertname": name, "alertstate": "firing", "severity": severity}
-    expected = [
+    return [
         {
             "expr": f'ALERTS{{alertname="{name}",alertstate="firing"}}',
             "eval_time": f"{minute}m",
@@ -44,18 +33,13 @@ def unit_test(case: Case) -> dict[str, Any]:
         }
         for minute, firing in case.fires.items()
     ]
-    series = [{"series": name, "values": values} for name, values in case.series.items()]
-    return {"name": case.story, "interval": "1m", "input_series": series, "promql_expr_test": expected}
 
 
 @NEEDS_PROMTOOL
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.story}")
 def test_an_alert_fires_when_it_should_and_not_else(case: Case, tmp_path: Path) -> None:
     assert () in case.fires.values()
-    path = tmp_path / "cases.yaml"
-    content = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [unit_test(case)]}
-    path.write_text(yaml.safe_dump(content), "utf-8")
-    promtool("test", "rules", str(path))
+    rules_hold(tmp_path, case.series, expected(case))
 
 
 @NEEDS_PROMTOOL

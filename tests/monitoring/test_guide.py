@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,10 @@ import yaml
 
 from monitoring.generate import DASHBOARDS
 from testmonitoring.exposed import exposed
+from testmonitoring.promtool import NEEDS_PROMTOOL, promtool
 from testmonitoring.scraping import CHART, CHECKOUT, relabelings
 
 GUIDE = CHECKOUT / "docs" / "monitor.md"
-PROMTOOL = shutil.which("promtool")
 
 
 def blocks() -> list[str]:
@@ -28,14 +26,13 @@ def configurations() -> list[dict[str, Any]]:
     return [yaml.safe_load(block) for block in blocks()]
 
 
-@pytest.mark.skipif(not PROMTOOL, reason="no promtool in PATH; Debian's package prometheus has it")
+@NEEDS_PROMTOOL
 @pytest.mark.parametrize("number", range(2))
 def test_prometheus_takes_the_guides_configuration(number: int, tmp_path: Path) -> None:
     """But for finding pods: Debian builds it without."""
     text = blocks()[number].replace("kubernetes_sd_configs: [{role: pod}]", "static_configs: []")
     (tmp_path / "prometheus.yml").write_text(text, "utf-8")
-    checked = subprocess.run([str(PROMTOOL), "check", "config", "prometheus.yml"], cwd=tmp_path, capture_output=True)
-    assert checked.returncode == 0, checked.stdout.decode() + checked.stderr.decode()
+    promtool("check", "config", str(tmp_path / "prometheus.yml"))
 
 
 def test_pods_get_the_labels_that_the_charts_monitor_gives_them() -> None:
