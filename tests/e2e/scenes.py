@@ -112,11 +112,12 @@ class Job:
 
     def trains(self) -> bool:
         """Whether ranks are past their start."""
-        conditions = {condition["type"]: condition for condition in self.status["conditions"]}
-        return bool(conditions["Running"]["reason"] == "Training")
+        return bool(self.condition("Running")["reason"] == "Training")
 
     def condition(self, kind: str) -> Object:
-        return next(condition for condition in self.status["conditions"] if condition["type"] == kind)
+        """One of its conditions; without a reason while there is none of the kind."""
+        conditions = self.status.get("conditions", [])
+        return next((found for found in conditions if found["type"] == kind), {"reason": ""})
 
     def pods(self, attempt: int | None = None) -> list[Object]:
         """By index."""
