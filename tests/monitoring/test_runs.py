@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from monitoring.drawing import frames
 from monitoring.pictures import page
 from testmonitoring.dcgm import GPUS
 from testmonitoring.looking import last, series_of, unanswered
-from testmonitoring.runs import BAD, GOOD, NAMESPACE, Recording, recorded
+from testmonitoring.promtool import NEEDS_PROMTOOL, rules_hold
+from testmonitoring.replay import replayed
+from testmonitoring.runs import BAD, GOOD, NAMESPACE, ROLES, Recording, recorded
 from testmonitoring.scraping import MISSING, PROGRAM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.skipif(not PROGRAM, reason=MISSING)]
@@ -38,7 +41,8 @@ def pages(recording: Recording) -> dict[str, Json]:
 
 @pytest.mark.parametrize("name", ["run", "performance", "rewards"])
 def test_no_query_is_left_without_an_answer(name: str, pages: dict[str, Json]) -> None:
-    assert unanswered(pages[name]) == []
+    """But for the share of a card's speed: there is no card."""
+    assert unanswered(pages[name]) == ([("MFU", "A")] if name == "performance" else [])
 
 
 @pytest.mark.parametrize("name", ["run", "performance", "rewards"])
@@ -137,3 +141,22 @@ def test_a_collapse_shows(pages: dict[str, Json]) -> None:
 def test_gpus_of_other_pods_are_not_shown(pages: dict[str, Json]) -> None:
     found = {(one["metric"]["job_name"], one["metric"]["gpu"]) for one in series_of(pages["performance"], "Power")}
     assert found == {(job, str(gpu)) for job in (GOOD, BAD) for gpu in range(GPUS)}
+
+
+FIRED = "max by (alertname, reward) (max_over_time(ALERTS{{alertstate='firing',job_name!=''{}}}[1d]))"
+
+
+@NEEDS_PROMTOOL
+@pytest.mark.parametrize(
+    ("job", "alerts", "fired"),
+    [(GOOD, "", ()), (BAD, ",alertname='G2RPORewardCollapse'", ("exact", "paddle"))],
+)
+def test_alerts_are_silent_on_the_run_that_learns_and_fire_on_the_one_that_collapses(
+    job: str, alerts: str, fired: tuple[str, ...], recording: Recording, tmp_path: Path
+) -> None:
+    """Had every iteration taken minutes: that is how far back alerts look."""
+    samples = [{"labels": f'{{alertname="G2RPORewardCollapse",reward="{reward}"}}', "value": 1} for reward in fired]
+    lived = replayed(job, recording.diary(job), ROLES)
+    end = max(len(values.split()) for values in lived.values())
+    expected = {"expr": FIRED.format(alerts), "eval_time": f"{end}m", "exp_samples": samples}
+    rules_hold(tmp_path, lived, [expected])

@@ -22,6 +22,7 @@ import yaml
 
 from g2rpo_api import contract
 from g2rpo_api.contract import ExitCode
+from g2rpo_trainer.journal import Role
 from monitoring.ask import Prometheus, Span
 from monitoring.queries import TRAINER
 from testcluster.process import launch, wait_until
@@ -51,6 +52,7 @@ TRAINING: dict[str, Any] = {
     "checkpoint": {"everyIterations": 5},
     "evaluation": {"everyIterations": 5, "promptsPath": "builtin:numbers-heldout", "maxPrompts": 12},
 }
+ROLES: dict[str, Role] = {"paddle": "train", "exact": "train", "dddd": "heldout"}
 HOT = {"learningRate": 3e-3, "gradientClip": 1.0}
 
 
