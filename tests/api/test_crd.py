@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -282,3 +283,19 @@ def test_columns_show_what_is_there() -> None:
         if path.startswith(".status"):
             expected = {"string": ("string", "array"), "date": ("string",)}.get(column["type"], (column["type"],))
             assert ALL[path]["type"] in expected, column
+
+
+def rules_in(node: object) -> Iterator[dict[str, object]]:
+    if isinstance(node, dict):
+        yield from node.get("x-kubernetes-validations", ())
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from rules_in(inner)
+
+
+def test_what_never_changes_is_judged_only_when_it_is_new() -> None:
+    spec = object_schema()["properties"]["spec"]["properties"]
+    once = {part for part, node in spec.items() if any("optionalOldSelf" in rule for rule in rules_in(node))}
+    assert once == {"training", "storage"}
+    for rule in (*rules_in(spec["training"]), *rules_in(spec["storage"])):
+        assert rule["optionalOldSelf"] is True
+        assert re.fullmatch(r"oldSelf\.hasValue\(\) \|\| \(.+\)", str(rule["rule"])), rule

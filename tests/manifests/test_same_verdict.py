@@ -139,7 +139,7 @@ def rules(node: Any) -> Iterator[Data]:
     """Every rule between fields in a definition, but for those about changes."""
     for key, inner in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         if key == "x-kubernetes-validations":
-            yield from (rule for rule in inner if "oldSelf" not in rule["rule"])
+            yield from (rule for rule in inner if "oldSelf" not in rule["rule"] or "optionalOldSelf" in rule)
         else:
             yield from rules(inner)
 

@@ -212,6 +212,13 @@ STATUS_WRITTEN = "self.?status.usage.time != oldSelf.?status.usage.time"
 write of a status costs the API server, and the operator writes most of those."""
 
 
+FIXED = {
+    "training": "cannot be changed: a different training is a different job; create one under another name",
+    "storage": "cannot be changed: the checkpoints are there; create another job",
+}
+"""Parts of the spec that stay as they were created, and what is said to who changes them."""
+
+
 def unchanged(part: str, otherwise: str, unless: str = "") -> Rule:
     """A part of the spec that stays as it is, but for jobs of which `unless` is true."""
     same = f"{STATUS_WRITTEN} || {unless}self.spec.{part} == oldSelf.spec.{part}"
@@ -231,10 +238,7 @@ class G2RPOJob(Model):
     """What to train, and on how many processes."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        unchanged(
-            "training", "cannot be changed: a different training is a different job; create one under another name"
-        ),
-        unchanged("storage", "cannot be changed: the checkpoints are there; create another job"),
+        *(unchanged(part, otherwise) for part, otherwise in FIXED.items()),
         unchanged(
             "workers",
             "can be changed only while the job is suspended; set suspend: true first",
