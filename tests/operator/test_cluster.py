@@ -230,6 +230,19 @@ def test_a_status_write_leaves_the_spec_alone(cluster: RealCluster, job: Manifes
     assert written["metadata"]["generation"] == job["metadata"]["generation"]
 
 
+def test_a_status_write_leaves_to_others_what_they_own(cluster: RealCluster, job: Manifest) -> None:
+    path = JOBS.path(job["metadata"]["namespace"], job["metadata"]["name"])
+    theirs = {"labels": {"team": "a"}, "annotations": {"who": "b"}, "finalizers": ["test.dev/hold"]}
+    found = cluster.api.merge(path, {"metadata": theirs})
+    written = ask(cluster, lambda api: api.replace_status({**found, "status": {"phase": "Running"}}))
+    cluster.api.merge(path, {"metadata": {"finalizers": None}})
+    mine = ("managedFields", "resourceVersion")
+    plain = [{key: value for key, value in it["metadata"].items() if key not in mine} for it in (found, written)]
+    assert plain[0] == plain[1]
+    for entry in found["metadata"]["managedFields"]:
+        assert entry in written["metadata"]["managedFields"]
+
+
 def test_an_event_is_what_kubectl_describe_shows_of_the_job(cluster: RealCluster, job: Manifest) -> None:
     async def question(api: edge.Cluster) -> None:
         await api.post_event(job, "Fault", "rank 3 ended with 1: out of words", warning=True)

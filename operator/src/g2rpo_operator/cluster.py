@@ -42,6 +42,8 @@ PAGE = 500
 """Objects in one answer to a list."""
 ANOTHER_UID = ("UID in the precondition", "UID in precondition")
 """In the message of a refusal to delete what only has the name of what was meant."""
+IDENTITY = ("namespace", "name", "uid", "resourceVersion")
+"""In the metadata of an object, what tells this version of it from all others."""
 NO_ANSWER = "<error>"
 """Counted in place of a status code, as client-go does, when there was no answer."""
 
@@ -148,12 +150,14 @@ class Cluster:
         return await self._json(Call("update", label, path, body=manifest))
 
     async def replace_status(self, manifest: Manifest) -> Manifest:
-        """Write the status of a G2RPOJob.
+        """Write the status of a G2RPOJob. Nothing else is sent: the API server would read, check and drop it.
 
         Raises:
             ConflictError: it is not the version that the manifest says any more.
         """
-        return await self.replace(JOBS, manifest, "status")
+        metadata = {key: manifest["metadata"][key] for key in IDENTITY}
+        told = {key: manifest[key] for key in ("apiVersion", "kind", "status")}
+        return await self.replace(JOBS, {**told, "metadata": metadata}, "status")
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, merge_patch: Manifest, uid: str | None = None

@@ -44,6 +44,10 @@ RESOURCES: dict[Kind, Resource] = {
     "ConfigMap": cluster.CONFIG_MAPS,
 }
 AT_ONCE = 0.0
+STEPS = 4
+"""How many steps of one job may follow each other at once, before others have their turn."""
+START_INTERVALS = 4
+"""For how many status intervals it is no news that an attempt has its objects and waits for its pods."""
 
 Manifest = dict[str, Any]
 
@@ -62,7 +66,7 @@ class Reconciler:
     """When the status of a job was last written by this process."""
 
     async def look(self, key: Key) -> float | None:
-        """Look at a job.
+        """Look at a job, again as long as one step leads to the next: what is begun is not left for others to begin.
 
         Returns:
             Seconds until time alone may change what is due; None when it cannot.
@@ -70,6 +74,13 @@ class Reconciler:
         Raises:
             TransientError, ConflictError: the same look later may succeed.
         """
+        after: float | None = AT_ONCE
+        for _ in range(STEPS):
+            if after == AT_ONCE:
+                after = await self._step(key)
+        return after
+
+    async def _step(self, key: Key) -> float | None:
         manifest = self.store.job(key)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._written.pop(key, None)
@@ -130,8 +141,9 @@ class Reconciler:
             return None
         key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         last = self._written.get(key)
-        if last is not None and not urgent(before, after):
-            left = timedelta(seconds=self.settings.status_interval_seconds) - (view.now - last)
+        if last is not None:
+            interval = timedelta(seconds=self.settings.status_interval_seconds)
+            left = last + intervals_to_wait(before, after) * interval - view.now
             if left > timedelta():
                 return left.total_seconds()
         told = statuses.with_usage(before, after, view.job.spec, view.now)
@@ -269,9 +281,11 @@ def same_news(before: JobStatus, after: JobStatus) -> bool:
     return after.model_copy(update={"scheduled_time": before.scheduled_time}) == before
 
 
-def urgent(before: JobStatus, after: JobStatus) -> bool:
-    """Whether a change is more than news of progress, or of a start that goes well: those can wait for more."""
-    return _state(before) != _state(after) and not _is_starting(before, after)
+def intervals_to_wait(before: JobStatus, after: JobStatus) -> int:
+    """For how many status intervals after the last write a change may wait: progress, and a start that goes well."""
+    if _is_starting(before, after):
+        return START_INTERVALS
+    return int(_state(before) == _state(after))
 
 
 def _is_starting(before: JobStatus, after: JobStatus) -> bool:
