@@ -23,6 +23,7 @@ import yaml
 
 from g2rpo_operator.cluster import Cluster, Resource
 from testcluster.cluster import Cluster as TestCluster
+from testcluster.process import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "scale"
@@ -78,6 +79,19 @@ def install(plane: TestCluster) -> None:
         plane.kubectl("apply", "-f", str(ROOT / f"manifests/{name}.yaml"))
     plane.kubectl("create", "serviceaccount", ACCOUNT[1], "-n", ACCOUNT[0])
     plane.kubectl("wait", "--for=condition=Established", "crd/g2rpojobs.g2rpo.dev")
+    wait_until(lambda: knows_jobs(plane), "the garbage collector knows jobs", 120, 1)
+
+
+def knows_jobs(plane: TestCluster) -> bool:
+    """Whether the garbage collector watches jobs; until it does, it asks for the owner of every object that has one."""
+    watches = (event for event in plane.audit_events("system:kube-controller-manager") if event["verb"] == "watch")
+    return any(event["objectRef"]["resource"] == "g2rpojobs" for event in watches)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -89,8 +103,7 @@ class Operator:
     @property
     def cpu_seconds(self) -> float:
         """Used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
     def memory_mib(self, what: str = "VmRSS") -> float:
         """Resident memory now, or its peak (VmHWM)."""
