@@ -89,8 +89,9 @@ def test_a_mean_that_is_taken_up_again_goes_on_bit_by_bit() -> None:
 
 
 def test_a_rank_without_weights_has_a_mean_of_nothing() -> None:
-    mean = WeightMean([], 0.9, 1)
+    mean, again = WeightMean([], 0.9, 1), WeightMean([], 0.9, 1)
     mean.update(1)
-    mean.load(mean.state())
-    with mean.in_place():
-        pass
+    again.load(mean.state())
+    assert again.state()["optimization_step"] == 1
+    with again.in_place():
+        assert again.state() == mean.state()

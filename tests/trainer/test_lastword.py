@@ -101,8 +101,13 @@ def test_it_is_written_where_it_is_wanted_with_what_is_known_then(tmp_path: Path
     assert path.stat().st_ino == inode
 
 
-def test_nobody_wants_to_know_on_a_laptop() -> None:
+def test_nobody_wants_to_know_on_a_laptop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     LastWord().say(LastWord().report(0, "done"))
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_file_that_cannot_be_written_is_told_and_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
