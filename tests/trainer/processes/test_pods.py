@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -14,6 +15,7 @@ import pytest
 
 from g2rpo_api.contract import ExitCode
 from g2rpo_api.progress import ProgressReport
+from g2rpo_trainer.environment import free_port
 
 BOUND_SECONDS = 30
 """How long a pod may take to end after another one was lost; a collective would wait half an hour."""
@@ -80,6 +82,27 @@ def test_a_pod_that_is_told_to_go_lets_all_save_and_the_next_attempt_goes_on(tra
     for pod in trainer.pods(job):
         pod.finish()
     assert [entry["iteration"] for entry in trainer.diary("told")] == list(range(11))
+
+
+@pytest.mark.timeout(600)
+def test_every_pod_tells_of_its_own_ranks(trainer: Any) -> None:
+    job = trainer.job("apart", nodes=2, iterations=10_000)
+    places = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+    common = {"G2RPO_NODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    pods = [
+        trainer.start(job, "--port", where.rpartition(":")[2], G2RPO_NODE_RANK=str(i), **common)
+        for i, where in enumerate(places)
+    ]
+    pods[0].until(lambda: len(trainer.diary("apart")) > 1)
+    for rank, (pod, where) in enumerate(zip(pods, places, strict=True)):
+        pod.until(lambda where=where: b'rank="' in get(f"{where}/metrics"))
+        page = get(f"{where}/metrics").decode()
+        assert set(re.findall(r'^g2rpo_trainer_\w+\{.*rank="(\d+)"', page, re.MULTILINE)) == {str(rank)}
+        held = re.findall(r'^g2rpo_trainer_memory_bytes\{kind="resident",rank="\d"\} (\S+)$', page, re.MULTILINE)
+        assert [float(size) > 2**26 for size in held] == [True]
+    pods[0].popen.send_signal(signal.SIGTERM)
+    for pod in pods:
+        pod.finish(ExitCode.CHECKPOINTED)
 
 
 @pytest.mark.timeout(300)
