@@ -29,7 +29,7 @@ from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.footprint import footprint, trained_parameters
-from g2rpo_trainer.planning.memory import LIVE_PARAMETERS, estimate, reward_bytes, update_rows
+from g2rpo_trainer.planning.memory import LIVE_PARAMETERS, buckets, estimate, reward_bytes, update_rows
 from g2rpo_trainer.planning.sketch import sketch
 
 
@@ -119,6 +119,27 @@ def test_what_stays_is_what_the_footprint_says(flux_folders: Mapping[str, Path])
         "latents": parts.rollout,
     }
     assert found.total == sum(found.resident.values()) + max(found.phases.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "bytes_a_weight"),
+    # a bucket of all gradients in each precision in which they travel: that of linear layers, and 32 bits for others
+    [(full(), 4), (full(precision="BFloat16"), 4 + 2), ({"precision": "BFloat16"}, 2)],
+)
+def test_stage_3_keeps_shares_of_all_and_whole_buckets(
+    model: dict[str, Any], bytes_a_weight: int, flux_folders: Mapping[str, Path]
+) -> None:
+    drawn = sketch(spec(str(flux_folders["dev"]), model=model, deepspeed={"zero_stage": 3}))
+    assert drawn is not None
+    trained = trained_parameters(drawn.training, drawn.files)
+    found = estimate(drawn, 2).resident
+    assert found["gradient buckets"] == bytes_a_weight * trained
+    for part, share in (("master weights", 4), ("gradients", 4), ("Adam's moments", 8)):
+        assert found[part] == share * -(-trained // 2)
+
+
+def test_buckets_have_an_end() -> None:
+    assert buckets(spec("org/model", model=full()), 11 * 10**9) == 4 * DeepSpeedZeroConfig().reduce_bucket_size
 
 
 def test_the_most_may_be_while_text_is_encoded() -> None:

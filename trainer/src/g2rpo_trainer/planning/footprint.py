@@ -32,7 +32,7 @@ class Footprint:
     transformer: int
     """Weights of the transformer and its adapters; one shard of them under ZeRO-3."""
     master_weights: int
-    """The copy that ZeRO updates, this rank's share; 0 without ZeRO."""
+    """The copy that ZeRO updates, this rank's share; 0 at stage 0."""
     gradients: int
     moments: int
     mean_weights: int
@@ -64,8 +64,8 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
     elements = model.latent_elements(training.sampling.height, training.sampling.width)
     return Footprint(
         trained_parameters=trained,
-        transformer=-(-held // ranks) if stage == 3 else held,
-        master_weights=FLOAT_BYTES * share if stage in (1, 2) and not offloaded else 0,
+        transformer=_transformer(training, held, ranks),
+        master_weights=FLOAT_BYTES * share if stage >= 1 and not offloaded else 0,
         gradients=FLOAT_BYTES * (share if stage >= 2 else trained),
         moments=0 if offloaded else FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
         mean_weights=0 if offloaded else mean_bytes * (share if stage >= 1 else trained),
@@ -74,6 +74,13 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
         rollout=FLOAT_BYTES * latents * elements,
         checkpoint=FLOAT_BYTES * trained * (1 + MOMENTS) + mean_bytes * trained,
     )
+
+
+def _transformer(training: TrainingSpec, held: int, ranks: int) -> int:
+    """Bytes of weights on the GPU while nothing is computed, of `held` in all."""
+    if training.deepspeed.offload_parameters == "CPU":
+        return 0
+    return -(-held // ranks) if training.deepspeed.zero_stage == 3 else held
 
 
 def trained_parameters(training: TrainingSpec, model: ModelFiles) -> int:

@@ -12,9 +12,10 @@ from g2rpo_api.algorithm import G2RPOSettings
 from g2rpo_api.reward_settings import CLIP_VIT_L
 from g2rpo_api.rewards import RewardSpec
 from g2rpo_api.training import TrainingSpec
+from g2rpo_trainer.optimizer_settings import LARGEST_BUCKET
 from g2rpo_trainer.planning.dryrun import memory_of
 from g2rpo_trainer.planning.estimates import MemoryEstimate
-from g2rpo_trainer.planning.footprint import FLOAT_BYTES, footprint
+from g2rpo_trainer.planning.footprint import FLOAT_BYTES, FROZEN_BYTES, footprint
 from g2rpo_trainer.planning.sketch import Sketch
 
 LIVE_PARAMETERS = 10**9
@@ -39,20 +40,23 @@ def estimate(sketch: Sketch, ranks: int) -> MemoryEstimate:
     training = sketch.training
     parts = footprint(training, ranks, sketch.files)
     rewards = sum(reward_bytes(reward) for reward in training.rewards)
+    sharded = training.deepspeed.zero_stage == 3
     resident = {
         "transformer": parts.transformer,
         "master weights": parts.master_weights,
+        "gradients": parts.gradients if sharded else 0,
+        "gradient buckets": buckets(training, parts.trained_parameters) if sharded else 0,
         "Adam's moments": parts.moments,
         "mean weights": parts.mean_weights,
         "VAE": parts.vae,
         "rewards": rewards,
         "latents": parts.rollout,
     }
-    live = _gathered(training, sketch)
+    live = _gathered(training, sketch) if ranks > 1 else 0
     with sketch.mode:
         rollout = memory_of(lambda: sketch.forward(_rows(training, ranks)), sketch.weights()).peak
         decode = memory_of(lambda: sketch.decode(_pictures(training, ranks)), sketch.weights()).peak
-        update = _update(sketch, ranks, parts.gradients)
+        update = _update(sketch, ranks, 0 if sharded else parts.gradients)
     return MemoryEstimate(
         resident={name: size for name, size in resident.items() if size},
         phases={
@@ -94,6 +98,16 @@ def _update(sketch: Sketch, ranks: int, gradients: int) -> int:
         return first
     again = memory_of(lambda: sketch.forward_backward(chunk), sketch.weights()).peak
     return gradients + again
+
+
+def buckets(training: TrainingSpec, trained: int) -> int:
+    """Where ZeRO-3 collects gradients on their way to other ranks: a bucket for each precision in which they travel.
+
+    Those of linear layers do so in what is computed in, as adapters are; those of other layers in 32 bits.
+    """
+    wide = FLOAT_BYTES if training.model.train.lora is None else 0
+    widths = FLOAT_BYTES if training.model.precision == "Float32" else wide + FROZEN_BYTES["BFloat16"]
+    return widths * min(LARGEST_BUCKET, trained)
 
 
 def _rows(training: TrainingSpec, ranks: int) -> int:
