@@ -1,6 +1,6 @@
 """`python -m testnode COMMAND`: a Kubernetes node on this machine, in namespaces of its own; root, on Linux.
 
-    able            says what keeps this machine from being a node; exit code 1 if anything does
+    able            says what keeps this machine from being a node; exit code 69 (EX_UNAVAILABLE) if anything does
     prepare         the same, after installing Debian packages that are missing
     binaries        builds what is missing
     run -- COMMAND  runs a command in fresh namespaces; nothing that it started outlives it
@@ -32,11 +32,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def tell_obstacles() -> int:
-    """Print each; 1 if there is one."""
+    """Print each; EX_UNAVAILABLE if there is one."""
     found = list(able.obstacles())
     for obstacle in found:
         print(f"g2rpo: this machine cannot be a node: {obstacle}", file=sys.stderr)
-    return int(bool(found))
+    return os.EX_UNAVAILABLE if found else 0
 
 
 def up() -> int:
