@@ -5,14 +5,16 @@
 A pipeline folder is written (24 GB in bfloat16; text encoders of one layer, since prompts are encoded once and before
 training) and trained by LoRA in bfloat16 for some iterations, with the size of the picture's JPEG as its reward, which
 costs no GPU. Told are seconds by phase of the last iteration, the most memory that torch held beside the estimate, and
-the share of the card's speed that was reached (MFU). Where there is no card it says so and measures nothing; `--tiny`
-takes a small model on whatever there is, to try the program.
+the share of the card's speed that was reached (MFU). The program fails where estimate and memory differ by more than
+15 %. Where there is no card it says so and measures nothing; `--tiny` takes a small model on whatever there is, to try
+the program.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import json
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from memory import VAE, text_parts
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
 from g2rpo_trainer import __main__ as trainer
+from g2rpo_trainer.planning.estimates import TOLERANCE
 from g2rpo_trainer.planning.memory import estimate
 from g2rpo_trainer.planning.plan import count
 from g2rpo_trainer.planning.published import PUBLISHED
@@ -88,6 +91,8 @@ def measure(job: G2RPOJob, runs: Path, peak_flops: float) -> dict[str, Any]:
     flops = work(planned, plan, call_cost(planned)).flops
     on_gpu = torch.cuda.is_available()
     if on_gpu:
+        gc.collect()  # the pipeline that was written
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     written = runs / "job.yaml"
     written.parent.mkdir(parents=True, exist_ok=True)
@@ -113,9 +118,15 @@ def table(found: dict[str, Any]) -> str:
     rows += [(f"  {phase}", f"{seconds:.1f} s") for phase, seconds in found["seconds"].items()]
     rows.append(("memory, estimated", size_text(found["estimated_bytes"])))
     if found["memory_bytes"] is not None:
-        rows.append(("memory, measured", size_text(found["memory_bytes"])))
+        rows.append(("memory, measured", f"{size_text(found['memory_bytes'])}, {off(found):.1%} off"))
         rows.append(("MFU", f"{found['mfu']:.1%}"))
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def off(found: dict[str, Any]) -> float:
+    """How far the estimate is from what was measured; 0 where nothing was."""
+    measured = found["memory_bytes"]
+    return abs(found["estimated_bytes"] / measured - 1) if measured else 0.0
 
 
 def main() -> int:
@@ -136,7 +147,7 @@ def main() -> int:
     print(table(found))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
-    return 0
+    return 0 if off(found) <= TOLERANCE else 1
 
 
 if __name__ == "__main__":

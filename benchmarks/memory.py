@@ -1,11 +1,12 @@
 """Is the memory estimate right? Small FLUX.1 and SD3 models, measured allocation by allocation.
 
-    python benchmarks/memory.py [--json FILE] [--quick] [--family SD3] [--size medium]
+    python benchmarks/memory.py [--json FILE] [--quick] [--family SD3] [--size medium] [--split 2 1]
 
-For each model, way of training, precision and checkpointing a job is built and makes two optimizer steps in this
-process, while torch's profiler notes every allocation of its CPU allocator. What is measured: what stays after the
-job is built and has made a step, and the peaks of a rollout's batch, of decoding and of an optimizer step. The
-estimate comes from shapes alone. The program fails where they differ by more than 15 %.
+For each model, way of training, precision, checkpointing, ZeRO stage and number of ranks a job is built and makes two
+optimizer steps in processes of its own, while torch's profiler notes every allocation of their CPU allocator. What is
+measured: what stays after the job is built and has made a step, and the peaks of a rollout's batch, of decoding and of
+an optimizer step; of several ranks that of the one with most. The estimate comes from shapes alone. The program fails
+where they differ by more than 15 %.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")
 
 import torch
-from common import built_from
+from common import built, on_ranks
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
@@ -38,8 +39,10 @@ from diffusers import (
 from torch.profiler import ProfilerActivity, profile
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
 from g2rpo_trainer.build import Built
+from g2rpo_trainer.engine import World
 from g2rpo_trainer.miniature.vocabulary import clip_tokenizer, t5_tokenizer
 from g2rpo_trainer.planning.estimates import TOLERANCE, MemoryEstimate
 from g2rpo_trainer.planning.memory import estimate
@@ -67,6 +70,10 @@ WAYS = tuple(product(("LoRA", "Full"), ("Float32", "BFloat16"), (False, True)))
 """What is trained, in what precision, with checkpointing or without."""
 WIDEST = (("LoRA", "BFloat16", True), ("Full", "Float32", False), ("Full", "BFloat16", True))
 """The ways that differ most, for the larger sizes."""
+SHARED = "medium"
+"""The size that is split."""
+SPLIT = ((1, 3), (2, 1), (2, 2))
+"""Ranks and ZeRO stages. Stage 3 on several ranks keeps up to 10^9 weights gathered: models of this size as a whole."""
 MEBI = 2**20
 
 
@@ -117,6 +124,14 @@ class Case:
     train: str
     precision: str
     checkpointing: bool
+    zero_stage: int = 0
+    ranks: int = 1
+
+    @property
+    def label(self) -> str:
+        ways = [self.family, self.size, self.train, self.precision, "checkpointing" * self.checkpointing]
+        split = f"ZeRO-{self.zero_stage} on {self.ranks}" if self.zero_stage else ""
+        return " ".join(filter(None, [*ways, split]))
 
     def document(self, folder: Path, prompts: Path) -> dict[str, Any]:
         model = {
@@ -131,6 +146,7 @@ class Case:
             "algorithm": {"type": "G2RPO", "g2rpo": {"groupSize": 4, "stochasticSteps": 2, "granularities": [1]}},
             "rewards": [{"name": "brightness", "type": "JPEG"}],
             "optimizer": {"maxBatch": 4},
+            "deepspeed": {"zeroStage": self.zero_stage},
         }
         return {
             "apiVersion": "g2rpo.dev/v1alpha1", "kind": "G2RPOJob", "metadata": {"name": "memory"},
@@ -159,15 +175,11 @@ def traced(act: Callable[[], object]) -> Traced:
     return Traced(peak, live)
 
 
-def measure(case: Case, folder: Path, runs: Path) -> tuple[dict[str, int], MemoryEstimate]:
-    """By phase, what was measured and what was estimated."""
-    prompts = runs / "prompts.txt"
-    prompts.write_text("the number 1 2\nthe number 3 4\nthe number 5 6\nthe number 7 8\n")
-    job = parse_job(case.document(folder, prompts))
+def measure(world: World, job: G2RPOJob, runs: Path) -> dict[str, int]:
+    """By phase, on this rank."""
+    registry.REWARDS["JPEG"] = lambda *_: Brightness()
     kept: list[Built] = []
-    building = traced(lambda: kept.append(built_from(job, runs)))
-    planned = sketch(job.spec.training)
-    assert planned is not None
+    building = traced(lambda: kept.append(built(job, world, runs)))
     run, rows = kept[0].run, job.spec.training.sampling.max_batch
     policy = run.model.on([prompt.text for prompt in run.batch(1).prompts])
     x = torch.zeros(rows, *policy.latent_shape)
@@ -182,7 +194,7 @@ def measure(case: Case, folder: Path, runs: Path) -> tuple[dict[str, int], Memor
     first = traced(step)  # makes the moments
     found["update"] = traced(step).peak
     found["resident"] = building.kept + first.kept
-    return found, estimate(planned, 1)
+    return found
 
 
 def optimizer_step(run: Any, losses: Iterator[Any]) -> None:
@@ -206,17 +218,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="the small models only")
     parser.add_argument("--size", choices=SIZES, action="append", help="only this one")
+    parser.add_argument(
+        "--split", type=int, nargs=2, metavar=("RANKS", "STAGE"), help="only so many ranks and this stage"
+    )
     parser.add_argument("--family", choices=FAMILIES, action="append", help="only this one")
     given = parser.parse_args()
-    registry.REWARDS["JPEG"] = lambda *_: Brightness()
     sizes = ["small"] if given.quick else given.size or list(SIZES)
     rows: list[dict[str, Any]] = []
-    print(f"{'':44}" + "".join(f"{name:>22}" for name in ("resident", "rollout", "decoding", "update", "total")))
+    print(f"{'':58}" + "".join(f"{name:>22}" for name in ("resident", "rollout", "decoding", "update", "total")))
     for family, size in product(given.family or FAMILIES, sizes):
         with tempfile.TemporaryDirectory() as folder:
             pipeline(family, size).save_pretrained(folder)
-            ways = WAYS if size == "small" else WIDEST
-            rows += [examine(Case(family, size, *way), Path(folder)) for way in ways]
+            rows += [examine(case, Path(folder)) for case in cases(family, size, given)]
     worst = max(row["total"]["off"] for row in rows)
     print(f"{'kept' if worst <= TOLERANCE else 'BROKEN':8}totals within {TOLERANCE:.0%}: worst {worst:.1%}")
     if given.json:
@@ -224,20 +237,35 @@ def main() -> int:
     return 0 if worst <= TOLERANCE else 1
 
 
+def cases(family: str, size: str, given: argparse.Namespace) -> Iterator[Case]:
+    """One rank at stage 0 and, of one size, ranks that split."""
+    ways = WAYS if size == "small" else WIDEST
+    wanted = [(1, 0), *(SPLIT if size == SHARED else ())]
+    if given.split:
+        wanted = [given.split]
+    for ranks, stage in wanted:
+        yield from (Case(family, size, *way, stage, ranks) for way in ways)
+
+
 def examine(case: Case, folder: Path) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as runs:
-        found, planned = measure(case, folder, Path(runs))
-    wanted = expected(planned)
+    with tempfile.TemporaryDirectory() as place:
+        prompts = Path(place) / "prompts.txt"
+        prompts.write_text("the number 1 2\nthe number 3 4\nthe number 5 6\nthe number 7 8\n")
+        job = parse_job(case.document(folder, prompts))
+        ranks = on_ranks(case.ranks, measure, job, Path(place))
+        planned = sketch(job.spec.training)
+    assert planned is not None, "a folder is always known"
+    found = {name: max(rank[name] for rank in ranks) for name in ranks[0]}
+    wanted = expected(estimate(planned, case.ranks))
     for sizes in (found, wanted):
         sizes["total"] = sizes["resident"] + max(sizes["rollout"], sizes["decoding"], sizes["update"])
     row: dict[str, Any] = {
         name: {"estimated": wanted[name], "measured": found[name], "off": abs(wanted[name] / found[name] - 1)}
         for name in ("resident", "rollout", "decoding", "update", "total")
     }
-    label = f"{case.family} {case.size} {case.train} {case.precision} {'checkpointing' if case.checkpointing else ''}"
     cells = (f"{one['estimated'] / MEBI:8.1f}/{one['measured'] / MEBI:7.1f}{one['off']:+6.0%}" for one in row.values())
-    print(f"{label:44}" + "".join(cells), flush=True)
-    return {"case": label, **row}
+    print(f"{case.label:58}" + "".join(cells), flush=True)
+    return {"case": case.label, **row}
 
 
 if __name__ == "__main__":
