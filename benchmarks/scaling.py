@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import multiprocessing
 import os
 import resource
 import subprocess
@@ -23,24 +22,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import built, on_ranks
 
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
-from g2rpo_trainer.build import Built, build
 from g2rpo_trainer.engine import World
-from g2rpo_trainer.environment import LOOPBACK, RankEnvironment, free_port
-from g2rpo_trainer.logs import hide_progress_bars
+from g2rpo_trainer.environment import free_port
 from g2rpo_trainer.loop import learn
-from g2rpo_trainer.publish import Silent
-from g2rpo_trainer.runfolder import RunFolder
 
-FORKS = multiprocessing.get_context("forkserver")
-PRELOADED = ["g2rpo_trainer.build", "g2rpo_trainer.loop", "deepspeed.runtime.zero.muon.muon_optimizer"]
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 MIB = 2**20
 START = """
@@ -56,7 +49,8 @@ import deepspeed; stamp("deepspeed")
 import g2rpo_trainer.models.loading; stamp("diffusers and transformers")
 import g2rpo_trainer.session; stamp("rewards, plots and the rest of the trainer")
 sys.path.insert(0, sys.argv[1])
-from scaling import Case, job_of, joined, built
+from common import built, joined
+from scaling import Case, job_of
 case = Case(1, 0, "LoRA")
 world = joined(1, 0, int(sys.argv[2])); stamp("meeting the ranks")
 from pathlib import Path
@@ -111,26 +105,8 @@ def job_of(case: Case) -> G2RPOJob:
     return parse_job(document | {"spec": {"training": training}})
 
 
-def joined(ranks: int, rank: int, port: int) -> World:
-    """This process as a rank."""
-    torch.set_num_threads(1)
-    hide_progress_bars()
-    place = RankEnvironment(rank, ranks, rank, LOOPBACK, port)
-    os.environ.update(place.variables())
-    return World.join(place)
-
-
-def built(job: G2RPOJob, world: World, folder: Path) -> Built:
-    """The job, ready to turn."""
-    runs = RunFolder(folder / job.metadata.name)
-    if world.rank == 0:
-        runs.open(job)
-    world.barrier()
-    return build(job, world, runs, Silent(), lambda: False)
-
-
-def measure(world: World, case: Case, folder: Path, iterations: int) -> Measured:
-    """On every rank at once; the first iteration is not counted."""
+def measure(world: World, case: Case, folder: Path, iterations: int) -> dict[str, float]:
+    """A `Measured` of this rank; the first iteration is not counted."""
     before = resident_mib()
     start = built(job_of(case), world, folder)
     run, state = start.run, start.state
@@ -166,7 +142,7 @@ def measure(world: World, case: Case, folder: Path, iterations: int) -> Measured
     world.barrier()
     loaded = time.perf_counter()
     files = (run.store.folder / newest[0]).rglob("*")
-    return Measured(
+    measured = Measured(
         iteration_seconds=taken[best],
         rollout_seconds=phases[best]["rollout"],
         train_seconds=phases[best]["train"],
@@ -177,6 +153,7 @@ def measure(world: World, case: Case, folder: Path, iterations: int) -> Measured
         load_seconds=loaded - saved,
         checkpoint_mib=sum(path.stat().st_size for path in files if path.is_file()) / MIB,
     )
+    return asdict(measured)
 
 
 def alive_mib() -> float:
@@ -199,28 +176,11 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def on_ranks(case: Case, iterations: int) -> Measured:
+def largest(case: Case, iterations: int) -> Measured:
     """The slowest and the largest of all ranks."""
-    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        ranks = []
-        for rank in range(case.ranks):
-            here, there = FORKS.Pipe(duplex=False)
-            arguments = (there, case, rank, port, Path(folder), iterations)
-            process = FORKS.Process(target=be_rank, args=arguments)
-            process.start()
-            ranks.append((process, here))
-        answers = [here.recv() for _, here in ranks]
-        for process, _ in ranks:
-            process.join()
+        answers = on_ranks(case.ranks, measure, case, Path(folder), iterations)
     return Measured(*(max(values) for values in zip(*(answer.values() for answer in answers), strict=True)))
-
-
-def be_rank(there: Connection, case: Case, rank: int, port: int, folder: Path, iterations: int) -> None:
-    """In a process of its own."""
-    world = joined(case.ranks, rank, port)
-    there.send(asdict(measure(world, case, folder, iterations)))
-    world.leave()
 
 
 def start_up() -> list[dict[str, Any]]:
@@ -254,11 +214,10 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     arguments = parser.parse_args()
-    FORKS.set_forkserver_preload(PRELOADED)
     starts = [start_up() for _ in range(2)][-1]
     plain = [Case(ranks, stage, train) for ranks, stage, train in product(arguments.ranks, range(4), ("LoRA", "Full"))]
     offloaded = [Case(2, stage, "Full", "CPU") for stage in (2, 3)]
-    results = [(case, on_ranks(case, arguments.iterations)) for case in [*plain, *offloaded]]
+    results = [(case, largest(case, arguments.iterations)) for case in [*plain, *offloaded]]
     document = {
         "cores": os.cpu_count(),
         "iterations": arguments.iterations,
