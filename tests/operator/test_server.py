@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -99,6 +104,26 @@ def test_a_port_that_is_taken_is_an_error_at_once() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="address already in use"):
         asyncio.run(main(taken.getsockname()[1]))
+
+
+def test_an_operator_whose_port_is_taken_says_so_in_a_line_and_names_the_setting(tmp_path: Path) -> None:
+    names = {"cluster": {"server": "http://127.0.0.1:9"}, "context": {"cluster": "a", "user": "a"}, "user": {}}
+    content = {f"{kind}s": [{"name": "a", kind: value}] for kind, value in names.items()}
+    (tmp_path / "kubeconfig").write_text(json.dumps({**content, "current-context": "a"}))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = {
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "G2RPO_OPERATOR_HOST": "127.0.0.1",
+            "G2RPO_OPERATOR_PORT": str(taken.getsockname()[1]),
+            "G2RPO_OPERATOR_LEADER_ELECTION": "false",
+        }
+        command = [sys.executable, "-m", "g2rpo_operator"]
+        ended = subprocess.run(
+            command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False
+        )
+    (line,) = (ended.stdout + ended.stderr).splitlines()
+    assert ended.returncode == 1
+    assert "address already in use; choose another port by G2RPO_OPERATOR_PORT" in line
 
 
 def test_the_port_is_free_again_afterwards() -> None:

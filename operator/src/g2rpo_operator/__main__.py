@@ -34,7 +34,7 @@ from g2rpo_operator.progress import Board, Fetch, Poller
 from g2rpo_operator.reconcile import Reconciler
 from g2rpo_operator.resync import Resync
 from g2rpo_operator.server import serving
-from g2rpo_operator.settings import Settings, SettingsError
+from g2rpo_operator.settings import PREFIX, Settings, SettingsError
 from g2rpo_operator.store import Store
 from g2rpo_operator.workqueue import Run, WorkQueue
 from g2rpo_operator.world import KINDS, Summary
@@ -46,8 +46,8 @@ DRAIN_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 
 
-class UndefinedError(Exception):
-    """The cluster does not know jobs any more. kopf cannot go on, and ends every task that was started since it was."""
+class CannotRunError(Exception):
+    """The process has to end; the text says why, and what helps."""
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Operator:
         """Feed the store for ever.
 
         Raises:
-            UndefinedError: the definition of jobs was deleted.
+            CannotRunError: the definition of jobs was deleted, after which kopf ends every task.
         """
         heed_signals(ending)
         await self._defined()
@@ -167,8 +167,9 @@ class Operator:
             await kopf.run_tasks(watches, ignored=ours)
         except Exception as error:
             if not await self.resync.served():
-                raise UndefinedError(
-                    "the cluster does not know G2RPOJob any more: its definition was deleted"
+                raise CannotRunError(
+                    "the cluster does not know G2RPOJob any more: its definition was deleted; starting again, and "
+                    "waiting for it"
                 ) from error
             raise
         raise RuntimeError("the watches ended, and nobody asked them to")
@@ -245,7 +246,11 @@ async def fetcher(settings: Settings, cluster: Cluster, stack: AsyncExitStack) -
 
 
 async def run(settings: Settings) -> None:
-    """One replica, until SIGTERM."""
+    """One replica, until SIGTERM.
+
+    Raises:
+        CannotRunError: it cannot go on.
+    """
     async with AsyncExitStack() as stack:
         operator = await assemble(settings, stack)
         metrics, queue, resync = operator.metrics, operator.queue, operator.resync
@@ -253,9 +258,17 @@ async def run(settings: Settings) -> None:
         metrics.queue_stuck_seconds.set_function(lambda: max(queue.in_flight.values(), default=0.0))
         for kind in KINDS:
             metrics.watch_silent_seconds.labels(kind).set_function(partial(resync.silent_seconds, kind))
-        health = health_checks(queue, resync, operator.lag)
-        ready = ready_checks(resync, operator.election)
-        port = await stack.enter_async_context(serving(settings.host, settings.port, metrics, health, ready))
+        answers = serving(
+            settings.host,
+            settings.port,
+            metrics,
+            health=health_checks(queue, resync, operator.lag),
+            ready=ready_checks(resync, operator.election),
+        )
+        try:
+            port = await stack.enter_async_context(answers)
+        except OSError as error:
+            raise CannotRunError(f"{error.strerror}; choose another port by {PREFIX}PORT") from error
         logger.info("metrics and health on port %d; %s", port, ", ".join(settings.namespaces) or "all namespaces")
         await operator.run()
 
@@ -278,14 +291,14 @@ def main() -> int:
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # for kopf, which reads nothing else
     collect_garbage_seldom()
-    gone = ""
+    wrong = ""
     try:
         asyncio.run(run(settings))
-    except* UndefinedError as group:
-        gone = str(group.exceptions[0])
-    if gone:
-        logger.error("%s; starting again, and waiting for it", gone)
-    return 1 if gone else 0
+    except* CannotRunError as group:
+        wrong = str(group.exceptions[0])
+    if wrong:
+        logger.error("%s", wrong)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
