@@ -10,7 +10,7 @@ from g2rpo_api.job import G2RPOJob
 from g2rpo_api.progress import CheckpointReport, RewardReport, StoppedReport
 from g2rpo_api.status import Condition, JobStatus
 from g2rpo_operator.decide import decide
-from g2rpo_operator.reconcile import START_INTERVALS, intervals_to_wait, same_news
+from g2rpo_operator.reconcile import same_news, urgent
 from g2rpo_operator.world import Decision, Target, View
 from testoperator.records import (
     DEFAULT_IMAGE,
@@ -105,28 +105,28 @@ def test_an_image_that_was_mended_during_the_pause_is_the_one_that_is_told() -> 
     seen = view(job(image="registry.example/new:1"), status=told, attempt=attempt_of(number=2, job=None))
     decision = decide(seen)
     assert decision.status.image == "registry.example/new:1"
-    assert intervals_to_wait(told, decision.status) == 0, "no later look would know which image it was"
+    assert urgent(told, decision.status), "no later look would know which image it was"
 
 
-def intervals(told: JobStatus, seen: View) -> int:
-    return intervals_to_wait(told, decide(seen).status)
+def told_at_once(told: JobStatus, seen: View) -> bool:
+    return urgent(told, decide(seen).status)
 
 
 def test_a_start_that_goes_well_can_wait_to_be_written_and_one_that_does_not_cannot() -> None:
     waits = attempt_of(pod(0, phase="Pending"), pod(1, phase="Pending"))
     for reason in ("Pending", "Fault", "Resumed"):
         told = status(condition("Running", "False", reason), phase="Pending")
-        assert intervals(told, view(status=told, attempt=waits)) == START_INTERVALS
+        assert not told_at_once(told, view(status=told, attempt=waits))
         unplaced = attempt_of(pending_pod(unschedulable="0/4 nodes"), pending_pod(1))
-        assert intervals(told, view(status=told, attempt=unplaced)) == 0
-        assert intervals(told, view(status=told)) == 0, "all pods run"
+        assert told_at_once(told, view(status=told, attempt=unplaced))
+        assert told_at_once(told, view(status=told)), "all pods run"
     held = status(condition("Running", "False", "Unschedulable"), phase="Pending")
-    assert intervals(held, view(status=held, attempt=waits)) == 0, "people wait for this"
+    assert told_at_once(held, view(status=held, attempt=waits)), "people wait for this"
 
 
 def test_progress_waits_for_an_interval() -> None:
     told = running_status()
-    assert intervals(told, view(status=told, progress=report(7))) == 1
+    assert not told_at_once(told, view(status=told, progress=report(7)))
 
 
 def test_pods_were_scheduled_when_the_scheduler_says_so_whoever_looks_whenever() -> None:

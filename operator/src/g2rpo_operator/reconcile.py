@@ -46,8 +46,6 @@ RESOURCES: dict[Kind, Resource] = {
 AT_ONCE = 0.0
 STEPS = 4
 """How many steps of one job may follow each other at once, before others have their turn."""
-START_INTERVALS = 4
-"""For how many status intervals it is no news that an attempt has its objects and waits for its pods."""
 
 Manifest = dict[str, Any]
 
@@ -141,9 +139,8 @@ class Reconciler:
             return None
         key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         last = self._written.get(key)
-        if last is not None:
-            interval = timedelta(seconds=self.settings.status_interval_seconds)
-            left = last + intervals_to_wait(before, after) * interval - view.now
+        if last is not None and not urgent(before, after):
+            left = timedelta(seconds=self.settings.status_interval_seconds) - (view.now - last)
             if left > timedelta():
                 return left.total_seconds()
         told = statuses.with_usage(before, after, view.job.spec, view.now)
@@ -281,11 +278,9 @@ def same_news(before: JobStatus, after: JobStatus) -> bool:
     return after.model_copy(update={"scheduled_time": before.scheduled_time}) == before
 
 
-def intervals_to_wait(before: JobStatus, after: JobStatus) -> int:
-    """For how many status intervals after the last write a change may wait: progress, and a start that goes well."""
-    if _is_starting(before, after):
-        return START_INTERVALS
-    return int(_state(before) == _state(after))
+def urgent(before: JobStatus, after: JobStatus) -> bool:
+    """Whether a change is more than news of progress, or of a start that goes well: those can wait for more."""
+    return _state(before) != _state(after) and not _is_starting(before, after)
 
 
 def _is_starting(before: JobStatus, after: JobStatus) -> bool:
