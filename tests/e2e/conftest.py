@@ -20,6 +20,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SECONDS))
 
 
+def pytest_exception_interact(node: pytest.Item, report: pytest.TestReport) -> None:
+    """What the operator said, beside what a test says that failed."""
+    team = getattr(node, "funcargs", {}).get("team")
+    if team is not None:
+        report.sections.append(("log of the operator", team.operator_log()))
+
+
 @pytest.fixture(scope="session")
 def node() -> Iterator[Node]:
     """A control plane, and a node that runs containers and says that it has eight GPUs."""

@@ -209,6 +209,14 @@ class Team:
         claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
         self.node.api.create(f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims", claim)
 
+    def operator_log(self) -> str:
+        """Its last lines."""
+        chosen = ("-l", "app.kubernetes.io/name=g2rpo-operator", "--tail=200")
+        try:
+            return self.node.kubectl("logs", "-n", OPERATOR_NAMESPACE, *chosen)
+        except RuntimeError as error:
+            return str(error)
+
     def plugin(self, *arguments: str) -> str:
         """What `kubectl g2rpo` prints."""
         command = [str(Path(sys.executable).with_name("kubectl-g2rpo")), *arguments, "--namespace", self.namespace]
