@@ -21,10 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_exception_interact(node: pytest.Item, report: pytest.TestReport) -> None:
-    """What the operator said, beside what a test says that failed."""
-    team = getattr(node, "funcargs", {}).get("team")
-    if team is not None:
-        report.sections.append(("log of the operator", team.operator_log()))
+    """What the operator and the trainer said, beside what a test says that failed."""
+    made = getattr(node, "funcargs", {})
+    if "team" in made:
+        report.sections.append(("log of the operator", made["team"].operator_log()))
+    if "job" in made:
+        report.sections.append(("log of the trainer", made["job"].log()))
 
 
 @pytest.fixture(scope="session")

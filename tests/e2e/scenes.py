@@ -141,6 +141,11 @@ class Job:
         lines = (self.runs / self.name / "metrics.jsonl").read_text().splitlines(keepends=True)
         return [json.loads(line)["iteration"] for line in lines if line.endswith("\n")]
 
+    def log(self) -> str:
+        """The end of the run folder's log."""
+        path = self.runs / self.name / "log.jsonl"
+        return "\n".join(path.read_text().splitlines()[-50:]) if path.exists() else "there is none"
+
     def curve(self) -> Object:
         return self.node.api.get(f"/api/v1/namespaces/{self.namespace}/configmaps/{curve_name(self.name)}")
 
