@@ -101,6 +101,16 @@ def test_it_is_written_where_it_is_wanted_with_what_is_known_then(tmp_path: Path
     assert path.stat().st_ino == inode
 
 
+def test_what_an_earlier_process_said_can_be_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    word = LastWord(path)
+    word.say(word.report(0, "done"))
+    inode = path.stat().st_ino
+    word.clear()
+    assert heard(path) is None
+    assert path.stat().st_ino == inode
+
+
 def test_nobody_wants_to_know_on_a_laptop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,6 +153,8 @@ def test_a_file_ends_the_run_early_and_its_last_numbers_are_waited_for(trainer: 
     assert told.iteration == told.checkpoint.iteration == ended["iteration"] < 10_000
     assert get(f"{where}/curve.csv") == (trainer.runs / "early" / "curve.csv").read_bytes()
     assert lead.popen.poll() is None, "the picture of the curve was not fetched yet"
+    early = lead.said()
+    assert (early.exit_code, early.progress.checkpoint) == (0, told.checkpoint), "a kill would leave no word"
     assert get(f"{where}/curve.svg") == (trainer.runs / "early" / "curve.svg").read_bytes()
     assert "ended early: it is good enough" in lead.finish()
     assert lead.said().message == f"ended early after iteration {ended['iteration']} of 10000: it is good enough"

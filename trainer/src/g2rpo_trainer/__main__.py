@@ -67,6 +67,7 @@ def _run(given: Sequence[str], word: LastWord) -> TerminationReport:
     if arguments.check:
         return word.report(_check(arguments), "checked")
     word.path = _termination_log()
+    word.clear()
     place = RankEnvironment.read(os.environ)
     word.rank = place.rank if place else 0
     job = load_job(arguments.job)
@@ -125,7 +126,7 @@ def _node(job: G2RPOJob, arguments: argparse.Namespace, given: Sequence[str], wo
     print(f"{job.metadata.name}: starting {_span(places)}", flush=True)
     if places[0].world_size == 1:
         return _rank(job, places[0], arguments, word)
-    return launch([sys.executable, "-m", "g2rpo_trainer", *given], places)
+    return launch([sys.executable, "-m", "g2rpo_trainer", *given], places, word.path)
 
 
 def _span(places: Sequence[RankEnvironment]) -> str:

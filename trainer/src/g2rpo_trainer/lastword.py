@@ -1,7 +1,7 @@
 """The last word of a process: how it ended, as Kubernetes keeps it in a pod's termination message.
 
-Who calls this: `__main__` says it on every way out; `launch` collects those of its ranks. What happened is
-decided there.
+Who calls this: the session as soon as all is saved, `__main__` on every way out; `launch` collects those of its ranks.
+What happened is decided there.
 """
 
 from __future__ import annotations
@@ -39,12 +39,20 @@ class LastWord:
         """The report of a run that is done, or that was stopped with a checkpoint."""
         return self.report(ExitCode.OK if done else ExitCode.CHECKPOINTED, how_it_ended(done, self.progress()))
 
+    def clear(self) -> None:
+        """Empty the file: what an earlier process said is not this one's."""
+        self._write(b"")
+
     def say(self, report: TerminationReport) -> None:
-        """Write it. A file that cannot be written is told on the terminal: it must not change how a run ends."""
+        """Write it; what was said before is replaced."""
+        self._write(fitted(report))
+
+    def _write(self, text: bytes) -> None:
+        """A file that cannot be written is told on the terminal: it must not change how a run ends."""
         if self.path is None:
             return
         try:
-            self.path.write_bytes(fitted(report))
+            self.path.write_bytes(text)
         except OSError as error:
             print(f"{self.path}: the last word cannot be written: {error.strerror}", file=sys.stderr)
 

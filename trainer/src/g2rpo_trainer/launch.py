@@ -39,12 +39,17 @@ TELLING = (ExitCode.BUG, *ECHOES, *NO_FAILURE)
 HINTS: dict[int, str] = {signal.SIGKILL: ": often memory exhausted", signal.SIGBUS: ": often /dev/shm exhausted"}
 
 
-def launch(command: Sequence[str], places: Sequence[RankEnvironment]) -> TerminationReport:
+def launch(command: Sequence[str], places: Sequence[RankEnvironment], log: Path | None = None) -> TerminationReport:
     """Run `command` as several ranks of this machine and wait for all.
 
     SIGTERM and SIGINT reach the ranks as SIGTERM, so that they save a checkpoint; a second one kills
     them. When a rank fails the others are told to end and, after a grace, killed, since they would
     wait for it in a collective.
+
+    Args:
+        command: what each rank runs.
+        places: of the ranks.
+        log: where the first rank's last word goes, so that it is there even if this process is killed; None: nowhere.
 
     Returns:
         The last word of the first rank that failed (as a shell has it, a rank killed by signal N ends with
@@ -52,6 +57,7 @@ def launch(command: Sequence[str], places: Sequence[RankEnvironment]) -> Termina
     """
     with tempfile.TemporaryDirectory(prefix="g2rpo-ranks-") as folder:
         words = {place.rank: Path(folder) / f"{place.rank}.json" for place in places}
+        words[places[0].rank] = log or words[places[0].rank]
         ranks = Ranks()
         try:
             ranks.start(command, places, words)

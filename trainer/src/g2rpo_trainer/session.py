@@ -36,7 +36,7 @@ def run_job(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: S
         place: which rank this is.
         around: where the run goes, and what the pod wants of it.
         stop: listens to signals once the ranks have met.
-        word: is told how to find out how far training got.
+        word: is told how to find out how far training got, and said as soon as all that training made is saved.
 
     Returns:
         True when it is done, False when `stop` ended it with a checkpoint.
@@ -66,6 +66,7 @@ def _lead(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: Sto
     with publisher.serving(around.port):
         with measured(job, file, place.world_size, card, publisher.expect):
             done = _train(job, place, folder, publisher, stop, StopFile(around.stop_file))
+        word.say(word.ended(done))  # all is saved, and a pod that was told to go may be killed before the rest is done
         publisher.finish(done)
         if done:
             publisher.linger(around.linger_seconds, lambda: stop.asked)
