@@ -93,6 +93,7 @@ def test_the_quickstart_is_healthy(turn: Turn) -> None:
     assert evaluated(records, "paddle-ocr")[-1] > evaluated(records, "paddle-ocr")[0] + 0.1
 
 
+@pytest.mark.slow
 def test_a_policy_that_is_paid_for_small_files_and_forgets_to_write_is_hacking(turn: Turn) -> None:
     records = turn(QUICK | {"iterations": 40, "rewards": SMALL_FILES, "optimizer.learningRate": 3e-4,
                             "optimizer.gradientClip": 1.0, "algorithm.g2rpo.clipRange": 1e-2,
@@ -102,6 +103,7 @@ def test_a_policy_that_is_paid_for_small_files_and_forgets_to_write_is_hacking(t
     assert min(evaluated(records, reader)[-1] for reader in ("paddle-ocr", "dddd-ocr")) < 0.05
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_too_high_is_a_collapse(turn: Turn) -> None:
     records = turn(QUICK | WILD | {"iterations": 60, "rewards": READERS, "evaluation.everyIterations": 60,
                                    "stop": {"collapse": {"iterations": 5}}})  # fmt: skip
@@ -117,6 +119,7 @@ def test_a_learning_rate_that_is_too_low_is_a_plateau(turn: Turn) -> None:
     assert records[-1].iteration == 8
 
 
+@pytest.mark.slow
 def test_a_target_ends_a_run_that_reaches_it(turn: Turn) -> None:
     changes = {"prompts.perIteration": 4, "rewards": READERS, "stop": {"target": {"reward": "dddd-ocr", "value": 0.06}}}
     records = turn(QUICK | changes | {"iterations": 60})

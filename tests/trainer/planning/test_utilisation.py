@@ -72,6 +72,7 @@ def written(job: G2RPOJob, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_iteration_takes_its_operations_over_the_speed(job: G2RPOJob, tmp_path: Path) -> None:
     told: list[tuple[str, float]] = []

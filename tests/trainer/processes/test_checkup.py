@@ -43,6 +43,7 @@ def test_a_job_is_tried_in_every_part(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists(), "a check-up leaves nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["80GiB", "16GiB"])
 def test_a_published_model_is_judged_before_it_is_downloaded(memory: str, tmp_path: Path) -> None:
     done = check(written(tmp_path, "sd35-ocr-lora", {}), "--output", "json", "--gpu-memory", memory)

@@ -41,6 +41,7 @@ def uninterrupted(trainer: Any) -> str:
     return "whole"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_any_moment_a_run_goes_on_bit_by_bit(trainer: Any, uninterrupted: str) -> None:
     job = trainer.job("killed", 2)
@@ -57,6 +58,7 @@ def test_killed_at_any_moment_a_run_goes_on_bit_by_bit(trainer: Any, uninterrupt
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_one_rank_with_two_prompts_equals_two_ranks_with_one_to_rounding(trainer: Any, uninterrupted: str) -> None:
     trainer.start(trainer.job("alone", 1)).finish()
@@ -79,6 +81,7 @@ def test_one_rank_with_two_prompts_equals_two_ranks_with_one_to_rounding(trainer
     assert all((final[name] - expected[name]).abs().max() < most for name in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sigterm_saves_exits_with_75_and_the_same_command_goes_on(trainer: Any) -> None:
     lora = {"family": "SD3", "path": "builtin:miniature", "maxSequenceLength": 8, "train": {"type": "LoRA"}}
@@ -103,6 +106,7 @@ def files_of_at_most_4_mib() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 2**20, resource.RLIM_INFINITY))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_full_disk_is_code_6_loses_nothing_and_with_room_the_same_command_goes_on(trainer: Any) -> None:
     job = trainer.job("full", iterations=2, checkpoint={"everyIterations": 1})
@@ -133,6 +137,7 @@ def test_a_rank_that_dies_ends_the_others_and_is_told_with_its_signal(trainer: A
     assert word.progress.iteration == trainer.diary(name)[-1]["iteration"], "rank 0 still told how far it had got"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_torchrun_starts_the_same_ranks(trainer: Any) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "g2rpo_trainer"]

@@ -30,6 +30,7 @@ def progress(where: str) -> ProgressReport:
     return ProgressReport.model_validate_json(get(f"{where}/progress"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_pods_train_what_two_ranks_of_one_would(trainer: Any) -> None:
     first, second = trainer.pods(trainer.job("pods", nodes=2, iterations=2), G2RPO_ATTEMPT="5")
@@ -51,6 +52,7 @@ def test_two_pods_train_what_two_ranks_of_one_would(trainer: Any) -> None:
     assert (other.exit_code, other.rank, other.progress) == (0, 1, None)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_pod_that_loses_the_other_ends_soon_and_does_not_look_like_the_cause(trainer: Any, victim: int) -> None:
@@ -69,6 +71,7 @@ def test_a_pod_that_loses_the_other_ends_soon_and_does_not_look_like_the_cause(t
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_pod_that_is_told_to_go_lets_all_save_and_the_next_attempt_goes_on(trainer: Any) -> None:
     job = trainer.job("told", nodes=2)
@@ -84,6 +87,7 @@ def test_a_pod_that_is_told_to_go_lets_all_save_and_the_next_attempt_goes_on(tra
     assert [entry["iteration"] for entry in trainer.diary("told")] == list(range(11))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_pod_tells_of_its_own_ranks(trainer: Any) -> None:
     job = trainer.job("apart", nodes=2, iterations=10_000)
@@ -162,6 +166,7 @@ def test_a_file_ends_the_run_early_and_its_last_numbers_are_waited_for(trainer: 
     assert "as requested: it is good enough." in (trainer.runs / "early" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_pod_says_that_it_lives(trainer: Any) -> None:
     """The second pod's port is a free one, which is told by the sockets that it listens on."""
@@ -191,6 +196,7 @@ def listening(pid: int) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_pod_without_a_home_trains_and_keeps_its_caches_where_it_may_write(trainer: Any, tmp_path: Path) -> None:
     """A home below a file cannot be made, even by root."""

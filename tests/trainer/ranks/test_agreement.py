@@ -57,6 +57,7 @@ def assert_same_numbers(here: list[dict[str, Any]], there: list[dict[str, Any]])
         assert mine["policy"]["grad_norm"] == pytest.approx(theirs["policy"]["grad_norm"], rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.timeout(600)
 def test_every_stage_on_any_number_of_ranks_is_one_rank_to_rounding(
@@ -73,6 +74,7 @@ def test_every_stage_on_any_number_of_ranks_is_one_rank_to_rounding(
         assert_same_numbers(entries, alone[train][1][:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", ["LoRA", pytest.param("Full", marks=pytest.mark.slow)])
 @pytest.mark.timeout(600)
 def test_a_run_goes_on_with_half_and_with_twice_the_ranks_and_at_other_stages(

@@ -40,6 +40,7 @@ def uneven_prompts(folder: Path) -> dict[str, Any]:
     return {"path": str(path), "perIteration": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_skipped_groups_uneven_prompts_and_evaluations_do_not_part_ranks(
