@@ -112,6 +112,7 @@ def test_a_learning_rate_that_is_too_high_is_a_collapse(turn: Turn) -> None:
     assert after < before / 2
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_too_low_is_a_plateau(turn: Turn) -> None:
     records = turn(QUICK | {"iterations": 60, "optimizer.learningRate": 1e-12,
                             "stop": {"plateau": {"iterations": 4, "minDelta": 0.5}}})  # fmt: skip
