@@ -222,7 +222,7 @@ def fetched(answer: Answer, monkeypatch: pytest.MonkeyPatch, limit: int = MAX_CU
     async def talk() -> bytes:
         application = web.Application()
         application.router.add_get("/progress", answer)
-        runner = web.AppRunner(application, shutdown_timeout=0.0)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
