@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SD3Transformer2DModel
 from torch import Tensor
 
 from g2rpo_trainer.flow.schedule import shifted_grid
 from g2rpo_trainer.flow.solver import trajectory
-from g2rpo_trainer.miniature.recipe import MODEL_FOLDER
+from g2rpo_trainer.miniature.components import build_pipeline
+from g2rpo_trainer.miniature.recipe import MODEL_FOLDER, TRANSFORMER
 from g2rpo_trainer.models.loading import FAMILIES
 from g2rpo_trainer.models.protocol import NEVER, Conditioning, Family, Forward, Usage
 from g2rpo_trainer.models.source import FLOAT32, Precision, Source
@@ -112,11 +113,25 @@ def drawn(
 
 
 @pytest.fixture(scope="session")
-def cases(flux_folders: Mapping[str, Path]) -> Mapping[str, Case]:
+def dual_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD3.5-medium with random weights: pictures attend to themselves once more in all blocks but the last."""
+    folder = tmp_path_factory.mktemp("dual")
+    pipeline = build_pipeline(seed=3)
+    dual = tuple(range(TRANSFORMER["num_layers"] - 1))
+    pipeline.transformer = SD3Transformer2DModel(**TRANSFORMER | {"dual_attention_layers": dual})
+    torch.nn.init.normal_(pipeline.transformer.proj_out.weight, std=0.5)
+    pipeline.vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cases(flux_folders: Mapping[str, Path], dual_folder: Path) -> Mapping[str, Case]:
     """A case per family and way of guidance, by name."""
     return {
         "SD3": Case("SD3", MODEL_FOLDER, 1.0, (16, 32), 4),
         "SD3 guided": Case("SD3", MODEL_FOLDER, 2.5, (16, 32), 4),
+        "SD3.5-medium": Case("SD3", dual_folder, 2.5, (16, 32), 4),
         "FLUX.1-dev": Case("Flux1", flux_folders["dev"], 3.5, (24, 16), 4),
         "FLUX.1-schnell": Case("Flux1", flux_folders["schnell"], 1.0, (24, 16), 4),
     }

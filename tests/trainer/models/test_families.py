@@ -13,7 +13,7 @@ from torch import Tensor
 
 from g2rpo_trainer.export import export_weights
 
-NAMES = ["SD3", "SD3 guided", "FLUX.1-dev", "FLUX.1-schnell"]
+NAMES = ["SD3", "SD3 guided", "SD3.5-medium", "FLUX.1-dev", "FLUX.1-schnell"]
 Draw = Callable[..., Tensor]
 CLOSE = 1e-4
 """Of pictures in [0, 1]; the last digits depend on the order of sums."""
