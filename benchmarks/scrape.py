@@ -1,10 +1,11 @@
-"""How long a scrape of a trainer takes and how large its page is, for the miniature and for a large job.
+"""How long a scrape of a trainer takes and how large its page is: of the miniature, and of larger and larger jobs.
 
     python benchmarks/scrape.py [--scrapes 200]
 
-Over HTTP, from this process to itself, with the page that Prometheus asks for. The large job has five rewards, one of
-them held out, four granularities, as many steps as have series, and eight ranks in the pod, each on a GPU. Nothing else
-runs meanwhile: beside a training that keeps all cores busy a scrape waits for its turn.
+Over HTTP, from this process to itself, with the page that Prometheus asks for. The largest job has as many rewards with
+as long names, granularities and ranks in a pod as a job may have, and more steps than have series. Nothing else runs
+meanwhile: beside a training that keeps all cores busy a scrape waits for its turn. Its processor time, which is the
+reader's, too, says what it takes then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from g2rpo_api.rewards import MAX_REWARDS, NAME_LENGTH
 from g2rpo_trainer.appearance import KINDS
 from g2rpo_trainer.journal import (
     AdvantageEntry,
@@ -33,12 +35,12 @@ from g2rpo_trainer.journal import (
     StepEntry,
 )
 from g2rpo_trainer.monitoring.progress import RunInfo
-from g2rpo_trainer.monitoring.telemetry import MAX_STEPS, Telemetry, Vitals
+from g2rpo_trainer.monitoring.telemetry import Telemetry, Vitals
 from g2rpo_trainer.timing import Pace, RankState, RewardCall
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 LIMIT_SECONDS, LIMIT_BYTES = 0.010, 64 * 1024
-NUMBER = 0.123456789012345
+NUMBER = 1 / 7
 SCORES = Spread(mean=NUMBER, std=NUMBER, min=NUMBER, max=NUMBER)
 LOOKS = AppearanceEntry(**dict.fromkeys((*KINDS, "diversity"), NUMBER))
 
@@ -47,32 +49,35 @@ LOOKS = AppearanceEntry(**dict.fromkeys((*KINDS, "diversity"), NUMBER))
 class Size:
     """What makes a page large."""
 
-    trained: int
+    rewards: tuple[int, int]
+    """Trained ones, and held-out ones."""
     granularities: int
     steps: int
     ranks: int
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] = ("resident", "allocated", "reserved", "peak")
     """Of memory."""
-
-    def trained_names(self) -> list[str]:
-        """Of the trained rewards."""
-        return [f"reward-{i}" for i in range(self.trained)]
+    letters: int = 10
+    """Of a reward's name."""
 
     def roles(self) -> dict[str, Role]:
-        """Every reward's; one is held out."""
-        trained: dict[str, Role] = dict.fromkeys(self.trained_names(), "train")
-        return {**trained, "held-out": "heldout"}
+        """Every reward's."""
+        trained, held_out = self.rewards
+        roles: list[Role] = [*["train"] * trained, *["heldout"] * held_out]
+        return {f"r{i}-".ljust(self.letters, "x"): role for i, role in enumerate(roles)}
 
 
 SIZES = {
-    "the miniature": Size(trained=1, granularities=2, steps=8, ranks=2, kinds=("resident",)),
-    "a large job": Size(4, 4, MAX_STEPS, 8, ("resident", "allocated", "reserved", "peak")),
+    "the miniature": Size((1, 1), granularities=2, steps=8, ranks=2, kinds=("resident",)),
+    "five rewards, four granularities, 32 steps, eight GPUs in the pod": Size((4, 1), 4, 32, 8),
+    "ten rewards, else the same": Size((9, 1), 4, 32, 8),
+    "the largest job": Size((MAX_REWARDS // 2, MAX_REWARDS // 2), 8, 64, 64, letters=NAME_LENGTH),
 }
 
 
 def record(size: Size) -> IterationRecord:
     """An iteration with everything that has a series."""
-    trained, everyone = size.trained_names(), list(size.roles())
+    everyone = list(size.roles())
+    trained = everyone[: size.rewards[0]]
     branches = {str(2**i): SCORES for i in range(size.granularities)}
     return IterationRecord(
         iteration=1, time=time.time(), attempt=1, world_size=size.ranks, groups=8, zero_variance_groups=1, cells=64,
@@ -116,13 +121,13 @@ def filled(size: Size) -> Vitals:
     return vitals
 
 
-def scraped(port: int) -> tuple[float, int]:
-    """Seconds and bytes of one scrape."""
+def scraped(port: int) -> tuple[float, float, int]:
+    """Seconds, those of the processor, and bytes of one scrape."""
     asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": OPENMETRICS})
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     with urllib.request.urlopen(asked, timeout=10) as answer:
         size = len(answer.read())
-    return time.perf_counter() - started, size
+    return time.perf_counter() - started, time.process_time() - worked, size
 
 
 def main() -> int:
@@ -131,14 +136,15 @@ def main() -> int:
     parser.add_argument("--scrapes", type=int, default=200)
     count = parser.parse_args().scrapes
     within = True
-    print("| | KiB | ms, median | ms, 95 % |\n|---|---|---|---|")
+    print("| | KiB | ms, median | ms, 95 % | CPU ms, median |\n|---|---|---|---|---|")
     for name, size in SIZES.items():
         endpoint = filled(size).serve(0, "127.0.0.1")
         found = [scraped(endpoint.port) for _ in range(count)]
         endpoint.close()
-        seconds, length = sorted(took for took, _ in found), found[0][1]
-        median, late = statistics.median(seconds), seconds[int(0.95 * len(seconds))]
-        print(f"| {name} | {length / 1024:.1f} | {1000 * median:.1f} | {1000 * late:.1f} |")
+        seconds, worked, lengths = (sorted(column) for column in zip(*found, strict=True))
+        median, late, length = statistics.median(seconds), seconds[int(0.95 * count)], lengths[0]
+        told = (length / 1024, 1000 * median, 1000 * late, 1000 * statistics.median(worked))
+        print(f"| {name} | {' | '.join(f'{number:.1f}' for number in told)} |")
         within = within and median < LIMIT_SECONDS and length < LIMIT_BYTES
     return 0 if within else 1
 

@@ -20,7 +20,14 @@ from g2rpo_operator.metrics import Metrics
 from g2rpo_operator.world import Summary
 from g2rpo_trainer.monitoring.names import COUNTERS, GAUGES, HISTOGRAMS, INFO, POD_GAUGES, PREFIX
 from g2rpo_trainer.monitoring.progress import RunInfo
-from g2rpo_trainer.monitoring.telemetry import MAX_STEPS, Telemetry, Vitals
+from g2rpo_trainer.monitoring.telemetry import (
+    MAX_GRANULARITIES,
+    MAX_PAIRED,
+    MAX_RANKS,
+    MAX_STEPS,
+    Telemetry,
+    Vitals,
+)
 from g2rpo_trainer.planning.cards import SPEEDS
 
 PAGE = "docs/metrics.md"
@@ -33,13 +40,15 @@ TEXT = f"""# Metrics
 Every pod that trains answers Prometheus at `/metrics` of port {DEFAULT_PORT}, and so does the operator at its own. How
 to get them scraped, into dashboards and into alerts: [Prometheus and Grafana](monitor.md).
 
-A histogram's series end in `_bucket`, `_sum` and `_count`; beside counters and histograms there is one that ends in
-`_created`, the Unix time at which they began. A trainer's begin at 0 with each attempt, but for its restarts: what a
-job did in all attempts is the sum over the label `attempt`, which the scrape adds, like `namespace`, `pod` and
-`job_name`.
+A histogram's series end in `_bucket`, `_sum` and `_count`. A trainer's counters and histograms begin at 0 with each
+attempt, but for its restarts: what a job did in all attempts is the sum over the label `attempt`, which the scrape
+adds, like `namespace`, `pod` and `job_name`.
 
-No label's values grow with time: rewards, splits, granularities and ranks are those of the job, and of the grid's
-steps only the first {MAX_STEPS} have series of their own.
+No label's values grow with time: rewards, splits, granularities and ranks are those of the job. The page of the largest
+job is smaller than 64 KiB, because of some only the first have series of their own: {MAX_STEPS} steps of the grid,
+{MAX_GRANULARITIES} granularities, {MAX_RANKS} ranks of a pod, and correlations of {MAX_PAIRED} trained and
+{MAX_PAIRED} held-out rewards. Trainers' gauges have seven digits, but for moments. The run folder's `metrics.jsonl` has
+everything.
 """
 TRAINER = f"""
 ## Trainer

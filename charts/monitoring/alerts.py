@@ -19,8 +19,7 @@ STEP_SECONDS = "g2rpo:step_seconds:p50"
 EVALUATION = (*RUN, "reward", "role", "split")
 LABELLED = "{{ $labels.namespace }}/{{ $labels.job_name }}"
 TRAINERS = 'up{job_name!="",attempt!=""}'
-BEGUN = f"{TRAINER}step_duration_seconds_created"
-"""When the attempt's process began."""
+BEGUN = f"{TRAINER}started_timestamp_seconds"
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,24 @@ RECORDS = {
     f"{TRAINED}:mean": _run("avg", "reward_mean", "reward", selector=ROLLOUTS),
     f"{TRAINED}:std": _run("avg", "reward_std", "reward", selector=ROLLOUTS),
     f"{EVALUATED}:mean": over("max", EVALUATION, f"{TRAINER}reward_mean{EVALUATIONS}"),
-    f"{EVALUATED}:std": over("max", EVALUATION, f"{TRAINER}reward_std{EVALUATIONS}"),
+    f"{EVALUATED}:error": f"{over('max', EVALUATION, f'{TRAINER}reward_std{EVALUATIONS}')}"
+    f" / on (namespace, job_name, split) group_left () sqrt({_run('max', 'evaluation_prompts', 'split')})",
     f"{TRAINED}:mean15m": f"avg_over_time({TRAINED}:mean[15m])",
     f"{TRAINED}:std15m": f"avg_over_time({TRAINED}:std[15m])",
     STEP_SECONDS: f"histogram_quantile(0.5, {over('sum', (*RUN, 'le'), BUCKETS)})",
 }
 """Series that alerts look back on; in the order of evaluation."""
-HELD_OUT_FELL = (
-    f'{EVALUATED}:mean{{role="heldout"}} < max_over_time({EVALUATED}:mean{{role="heldout"}}[1d])'
-    f' - 0.5 * max_over_time({EVALUATED}:std{{role="heldout"}}[1d])'
-)
-TRAINED_ROSE = (
-    f'{EVALUATED}:mean{{role="train"}} > min_over_time({EVALUATED}:mean{{role="train"}}[1d])'
-    f' + 0.5 * max_over_time({EVALUATED}:std{{role="train"}}[1d])'
-)
+
+
+def _surely(role: str, sign: str, extreme: str) -> str:
+    """An evaluation's mean is three standard errors of the difference away from the best, or worst, of a day."""
+    mean, error = (f'{EVALUATED}:{name}{{role="{role}"}}' for name in ("mean", "error"))
+    doubt = f"sqrt({error} ^ 2 + max_over_time({error}[1d]) ^ 2)"
+    relation = "<" if sign == "-" else ">"
+    return f"{mean} {relation} {extreme}_over_time({mean}[1d]) {sign} 3 * {doubt}"
+
+
+HELD_OUT_FELL, TRAINED_ROSE = _surely("heldout", "-", "max"), _surely("train", "+", "min")
 FELL_BY = f"{TRAINED}:mean15m < max_over_time({TRAINED}:mean15m[6h]) - {{}} * max_over_time({TRAINED}:std[6h])"
 ALL_ALIKE = f"{TRAINED}:std15m < 0.25 * max_over_time({TRAINED}:std15m[6h])"
 """Of a run that breaks early: it has no height to fall from, but its pictures score alike afterwards."""
@@ -117,8 +120,8 @@ LEARNING = (
         "10m",
         "warning",
         f"{LABELLED}: a trained reward rises while the held-out {{{{ $labels.reward }}}} falls.",
-        "At evaluations of one day (split {{ $labels.split }}) both moved by more than half a standard deviation of"
-        " their scores; the held-out reward is at {{ $value | humanize }}.",
+        "Within a day (split {{ $labels.split }}) both moved by more than chance explains, given the number of prompts;"
+        " the held-out reward is at {{ $value | humanize }}.",
     ),
     Alert(
         "ZeroStdGroups",

@@ -69,8 +69,8 @@ def _agreement() -> list[PanelBuilder]:
         ),
         each(
             "At evaluations",
-            "Correlation of two rewards over the pictures of an evaluation, held-out ones included. A trained reward "
-            "that no longer goes with a held-out one is being tricked.",
+            "Correlation of a trained reward with a held-out one over the pictures of an evaluation. Where it falls, "
+            "the trained one is being tricked.",
             "~eval|unseen",
         ),
     ]

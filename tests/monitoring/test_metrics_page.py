@@ -142,7 +142,7 @@ def agrees(found: dict[str, Metric], page: dict[str, Told], never_seen: set[str]
 
 def values(family: Metric) -> Iterable[float]:
     """Of its series, but for what counts observations."""
-    uncounted = (one for one in family.samples if not one.name.endswith(("_bucket", "_count", "_created")))
+    uncounted = (one for one in family.samples if not one.name.endswith(("_bucket", "_count")))
     return (one.value for one in uncounted if not math.isnan(one.value))
 
 
@@ -187,7 +187,7 @@ def test_no_label_takes_more_values_with_time(scrapes: tuple[Exposition, Exposit
 
 def sample(exposition: Exposition, name: str, **labels: str) -> Sample:
     family = exposition.families()[name]
-    (found,) = [one for one in family.samples if one.labels == labels and not one.name.endswith("_created")]
+    (found,) = [one for one in family.samples if one.labels == labels]
     return found
 
 

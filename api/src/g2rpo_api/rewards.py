@@ -24,7 +24,8 @@ from g2rpo_api.reward_settings import (
 
 Role = Literal["Train", "HeldOut"]
 OnFailure = Literal["Fail", "SkipGroup"]
-MAX_REWARDS = 16
+MAX_REWARDS, NAME_LENGTH = 12, 32
+"""What a page of metrics has room for; Prometheus fetches it every few seconds."""
 
 
 class RewardSpec(Union):
@@ -44,7 +45,7 @@ class RewardSpec(Union):
         "Custom": "custom",
     }
 
-    name: Annotated[str, spelled(r"^[a-z][a-z0-9-]*$", 63, "lower-case letters, digits and -, a letter first")]
+    name: Annotated[str, spelled(r"^[a-z][a-z0-9-]*$", NAME_LENGTH, "lower-case letters, digits and -, a letter first")]
     """Name in metrics and reports, unique among the rewards."""
     type: Literal[
         "PaddleOCR",

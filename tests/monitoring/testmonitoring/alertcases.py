@@ -49,11 +49,11 @@ def rollout(job: str, mean: str, std: str, attempt: int = 1) -> dict[str, str]:
     return {trainer(f"reward_{n}", job, attempt, **labels): v for n, v in (("mean", mean), ("std", std))}
 
 
-def evaluated(job: str, trained: str, held_out: str) -> dict[str, str]:
-    """Means at evaluations; scores spread by 0.4."""
+def evaluated(job: str, trained: str, held_out: str, prompts: int = 64) -> dict[str, str]:
+    """Means at evaluations; scores spread by 0.4, so that those of 64 prompts are known to 0.05."""
     means = {"train": trained, "heldout": held_out}
     places = {role: {"reward": role[0], "role": role, "split": "eval", "granularity": ""} for role in means}
-    return {
+    return {trainer("evaluation_prompts", job, split="eval"): f"{prompts}x240"} | {
         trainer(f"reward_{name}", job, **places[role]): value
         for role, mean in means.items()
         for name, value in (("mean", mean), ("std", "0.4x240"))
@@ -64,7 +64,7 @@ def steps(job: str, ended: str, count: str, attempt: int = 1, begun: str = "0x10
     """Iterations of about a minute: when the last one ended, and how many there were."""
     buckets = {"30": "0x100", "60": count, "+Inf": count}
     last = run(job, attempt, last_step_timestamp_seconds=ended, iteration=count, iterations_planned="1000x200")
-    last |= run(job, attempt, step_duration_seconds_created=begun)
+    last |= run(job, attempt, started_timestamp_seconds=begun)
     return last | {trainer("step_duration_seconds_bucket", job, attempt, le=le): v for le, v in buckets.items()}
 
 
@@ -92,8 +92,10 @@ LEARNING = (
     ),
     Case(
         "RewardHackingSuspected",
-        "the held-out reward falls while the trained one rises; not where both fall or both rise",
-        evaluated("hacks", "0.2x60 0.9x120", "0.6x60 0.3x120")
+        "the held-out reward falls while the trained one rises; not where both fall or rise, or few prompts say so",
+        evaluated("hacks", "0.2x60 0.9x120", "0.6x60 0.36x120")
+        | evaluated("luck", "0.2x60 0.9x120", "0.6x60 0.36x120", prompts=16)
+        | evaluated("wavers", "0.2x60 0.9x120", "0.6x60 0.42x120")
         | evaluated("collapses", "0.9x60 0.2x120", "0.6x60 0.1x120")
         | evaluated("learns", "0.2x60 0.9x120", "0.1x60 0.6x120"),
         {50: (), 65: (), 150: (of("hacks", reward="h", role="heldout", split="eval"),)},
@@ -159,7 +161,7 @@ RUNNING = (
             for name, values in run(
                 job,
                 checkpoint_last_success_timestamp_seconds=saved,
-                step_duration_seconds_created=begun,
+                started_timestamp_seconds=begun,
                 iteration="5x400",
                 iterations_planned="9x400",
             ).items()

@@ -34,8 +34,7 @@ class Attempt:
             "namespace": "a", "job_name": run.job_name, "attempt": str(run.attempt),
             "pod": f"{run.job_name}-a{run.attempt}-0",
         }  # fmt: skip
-        self._begun = begun * MINUTE
-        self._vitals = Vitals(MINUTE, clock=lambda: self._begun)
+        self._vitals = Vitals(MINUTE, clock=lambda: begun * MINUTE)
         self._telemetry = Telemetry(run, self._vitals)
         self._telemetry.resume(told)
 
@@ -47,7 +46,7 @@ class Attempt:
     def scraped(self) -> Scrape:
         """What a scrape sees."""
         return {
-            series(one.name, **self._labels, **one.labels): self._begun if one.name.endswith("_created") else one.value
+            series(one.name, **self._labels, **one.labels): one.value
             for family in self._vitals.registry.collect()
             for one in family.samples
             if family.type != "info"

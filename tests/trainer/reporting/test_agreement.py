@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations, product
 from typing import Any
+
+import pytest
 
 from g2rpo_trainer.journal import CorrelationEntry, EvaluationEntry, IterationRecord, Spread
 from g2rpo_trainer.monitoring.names import PREFIX
@@ -52,9 +55,28 @@ def test_prometheus_gets_the_newest_of_each_pair_and_split(make: Any) -> None:
     def value(pair: str, split: str) -> float | None:
         return vitals.registry.get_sample_value(f"{PREFIX}reward_correlation", {"pair": pair, "split": split})
 
-    assert value("ocr/look", "branch") == 0.8 - 0.3 * 4
+    assert value("ocr/look", "branch") == pytest.approx(0.8 - 0.3 * 4)
     assert value("ocr/reader", "eval") == -0.2
     assert value("ocr/reader", "unseen") == 0.7
+
+
+def test_prometheus_gets_what_tells_whether_the_trained_go_with_the_held_out(make: Any) -> None:
+    """Trained ones are compared within groups already; of many the first six of each role are compared."""
+    trained, held_out = [f"t{i}" for i in range(10)], [f"h{i}" for i in range(10)]
+    roles = {**dict.fromkeys(trained, "train"), **dict.fromkeys(held_out, "heldout")}
+    vitals = Vitals(60.0, lambda: 0.0)
+    found = [agree(a, b, 0.5) for a, b in combinations(roles, 2)]
+    within = [agree(a, b, 0.5) for a, b in combinations(trained, 2)]
+    evaluation = EvaluationEntry(split="eval", prompts=8, rewards=dict.fromkeys(roles, ONE), correlations=found)
+    Telemetry(RunInfo("numbers", 40, 2, roles, attempt=1), vitals).observe(
+        make.record(1, correlations=within, evaluation=[evaluation]), None
+    )
+    (family,) = [each for each in vitals.registry.collect() if each.name == f"{PREFIX}reward_correlation"]
+    shown = {
+        split: {s.labels["pair"] for s in family.samples if s.labels["split"] == split} for split in ("branch", "eval")
+    }
+    assert shown["branch"] == {f"{a}/{b}" for a, b in combinations(trained[:6], 2)}
+    assert shown["eval"] == {f"{a}/{b}" for a, b in product(trained[:6], held_out[:6])}
 
 
 def test_a_line_of_the_diary_keeps_them(make: Any) -> None:

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from g2rpo_api.contract import PATH_CURVE_CSV, PATH_CURVE_SVG
 from g2rpo_api.progress import CheckpointReport, StoppedReport
+from g2rpo_trainer.journal import Spread
 from g2rpo_trainer.monitoring.endpoint import Endpoint
 from g2rpo_trainer.monitoring.names import PREFIX
 from g2rpo_trainer.monitoring.progress import RunInfo
@@ -32,7 +33,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 NAMES = {
     "info", "iteration", "iterations_planned", "eta_seconds", "last_step_timestamp_seconds", "learning_rate",
     "grad_norm", "loss", "reward_mean", "reward_std", "reward_min", "reward_max",
-    "zero_std_group_ratio", "group_std_mean",
+    "evaluation_prompts", "zero_std_group_ratio", "group_std_mean",
     "advantage_mean", "advantage_std", "advantage_absmax", "advantage_clipped_ratio", "ratio_mean", "ratio_std",
     "clip_ratio", "approx_kl", "step_reward_std", "step_clip_ratio", "step_loss", "step_ratio_absdev",
     "step_duration_seconds_bucket", "step_duration_seconds_count", "step_duration_seconds_sum",
@@ -40,7 +41,8 @@ NAMES = {
     "image_saturation", "image_brightness", "image_contrast", "image_lattice", "image_diversity",
     "images_total", "nfe_total", "nonfinite_steps_total", "restarts_total", "reward_calls_total",
     "reward_latency_seconds_bucket", "reward_latency_seconds_count", "reward_latency_seconds_sum",
-    "checkpoint_last_success_timestamp_seconds", "checkpoint_duration_seconds", "beat_timestamp_seconds",
+    "checkpoint_last_success_timestamp_seconds", "checkpoint_duration_seconds",
+    "beat_timestamp_seconds", "started_timestamp_seconds",
 }  # fmt: skip
 
 
@@ -95,7 +97,6 @@ def scrape(endpoint: Endpoint) -> Samples:
         (sample.name.removeprefix(PREFIX), tuple(sorted(sample.labels.items()))): sample.value
         for family in families
         for sample in family.samples
-        if not sample.name.endswith("_created")
     }
 
 
@@ -170,9 +171,9 @@ def test_calls_of_rewards_are_counted_from_0_and_timed(telemetry: Telemetry, end
     samples = scrape(endpoint)
     buckets = {
         le: samples["reward_latency_seconds_bucket", labels(reward="ocr", le=le)]
-        for le in ("0.01", "0.025", "60.0", "+Inf")
+        for le in ("0.03", "1.0", "30.0", "+Inf")
     }
-    assert buckets == {"0.01": 0, "0.025": 1, "60.0": 2, "+Inf": 3}
+    assert buckets == {"0.03": 1, "1.0": 1, "30.0": 2, "+Inf": 3}
     assert samples["reward_latency_seconds_sum", labels(reward="ocr")] == pytest.approx(63.02)
     assert samples["reward_latency_seconds_count", labels(reward="reader")] == 0
 
@@ -237,8 +238,31 @@ def test_rewards_have_role_split_and_granularity(make: Any, telemetry: Telemetry
         labels(reward="reader", role="heldout", split="eval", granularity=""): pytest.approx(0.4),
         labels(reward="reader", role="heldout", split="unseen", granularity=""): pytest.approx(0.4),
     }
-    anchor = labels(reward="ocr", role="train", split="anchor", granularity="")
-    assert [samples[f"reward_{name}", anchor] for name in ("std", "min", "max")] == [0.3, 0.0, 1.0]
+    anchor = {"reward": "ocr", "role": "train", "split": "anchor"}
+    assert samples["reward_std", labels(**anchor, granularity="")] == 0.3
+    assert [samples[f"reward_{name}", labels(**anchor)] for name in ("min", "max")] == [0.0, 1.0]
+    ranges = {(dict(key[1])["reward"], dict(key[1])["split"]) for key in samples if key[0] == "reward_min"}
+    assert ranges == {("ocr", "anchor"), ("ocr", "eval"), ("reader", "eval")}
+
+
+def test_without_deterministic_pictures_the_range_is_that_of_all_granularities(
+    make: Any, telemetry: Telemetry, endpoint: Endpoint
+) -> None:
+    (entry,) = make.record(1).rewards
+    low, high = (Spread(mean=at, std=0.1, min=at - 0.2, max=at + 0.2) for at in (0.4, 0.5))
+    unknown = Spread(**dict.fromkeys(("mean", "std", "min", "max"), math.nan))
+    branches = {"1": unknown, "2": high, "3": low}
+    telemetry.observe(make.record(1, rewards=[entry.model_copy(update={"anchor": None, "branch": branches})]), 1.0)
+    samples, where = scrape(endpoint), labels(reward="ocr", role="train", split="branch")
+    assert samples["reward_min", where] == pytest.approx(0.2)
+    assert samples["reward_max", where] == pytest.approx(0.7)
+
+
+def test_numbers_have_seven_digits_and_moments_all(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
+    telemetry.observe(make.record(1, time=1764340000.123456, policy=make.policy(grad_norm=1 / 7)), 1.0)
+    lines = get(endpoint, "/metrics")[2].splitlines()
+    assert f"{PREFIX}grad_norm 0.1428571" in lines
+    assert f"{PREFIX}last_step_timestamp_seconds 1.764340000123456e+09" in lines
 
 
 def test_counters_add_up(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
@@ -272,10 +296,21 @@ def test_phases_of_an_earlier_iteration_do_not_linger(make: Any, telemetry: Tele
     assert scrape(endpoint)["phase_duration_seconds", labels(phase="eval")] == 0.0
 
 
-def test_steps_beyond_32_have_no_series(make: Any, telemetry: Telemetry, endpoint: Endpoint) -> None:
-    telemetry.observe(make.record(1, policy=make.policy(k=40)), 1.0)
-    found = {dict(key[1])["k"] for key in scrape(endpoint) if key[0] == "step_loss"}
-    assert found == {str(k) for k in range(32)}
+def test_of_steps_ranks_and_granularities_only_the_first_have_series(
+    make: Any, telemetry: Telemetry, endpoint: Endpoint
+) -> None:
+    (entry,) = make.record(1).rewards
+    branch = {str(stride): entry.anchor for stride in (1, 2, 3, 5, 8, 13)}
+    rewards = [entry.model_copy(update={"branch": branch})]
+    telemetry.observe(make.record(1, policy=make.policy(k=40), rewards=rewards), 1.0)
+    telemetry.show_ranks([RankState(rank, 0, Pace(1.0, 0.0), {"resident": 1}) for rank in range(40)])
+
+    def values(name: str, label: str) -> set[str]:
+        return {dict(key[1])[label] for key in scrape(endpoint) if key[0] == name} - {""}
+
+    assert values("step_loss", "k") == {str(k) for k in range(16)}
+    assert values("rank_compute_seconds", "rank") == values("memory_bytes", "rank") == {str(k) for k in range(16)}
+    assert values("reward_mean", "granularity") == {"1", "2", "3", "5"}
 
 
 def test_a_step_that_is_not_stochastic_any_more_has_no_value(
@@ -458,7 +493,10 @@ def test_a_machine_that_does_not_lead_tells_that_it_lives_and_nothing_that_would
     assert get(endpoint, "/healthz")[0] == 503
     vitals.beat()
     assert get(endpoint, "/healthz")[0] == 200
-    assert scrape(endpoint) == {("beat_timestamp_seconds", ()): clock.now}
+    assert scrape(endpoint) == {
+        ("beat_timestamp_seconds", ()): clock.now,
+        ("started_timestamp_seconds", ()): clock.now - STALL - 1,
+    }
     assert get(endpoint, "/progress")[0] == 404
     endpoint.close()
 

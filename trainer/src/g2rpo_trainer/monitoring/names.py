@@ -6,11 +6,13 @@ Who calls this: `telemetry.py`, which sets them, and `docs/metrics.py`, which te
 from __future__ import annotations
 
 PREFIX = "g2rpo_trainer_"
-REWARD_LABELS = ("reward", "role", "split", "granularity")
+RANGE_LABELS = ("reward", "role", "split")
+REWARD_LABELS = (*RANGE_LABELS, "granularity")
 Described = tuple[str, tuple[str, ...]]
 """What it is, and the names of its labels."""
 INFO: Described = ("What runs.", ("job_name", "attempt", "world_size", "method", "model", "version"))
 POD_GAUGES: dict[str, Described] = {
+    "started_timestamp_seconds": ("Unix time at which the process of this attempt began.", ()),
     "beat_timestamp_seconds": ("Unix time at which the loop was last seen alive.", ()),
     "rank_compute_seconds": ("Seconds of the last rollout, with decoding and rewards, by rank.", ("rank",)),
     "collective_wait_seconds": ("Seconds from then until the slowest rank was done, by rank.", ("rank",)),
@@ -30,12 +32,13 @@ GAUGES: dict[str, Described] = {
     "loss": ("Loss of the last iteration by term: surrogate or kl.", ("term",)),
     "reward_mean": ("Mean score; granularity is empty but for branches.", REWARD_LABELS),
     "reward_std": ("Standard deviation of the scores.", REWARD_LABELS),
-    "reward_min": ("Lowest score.", REWARD_LABELS),
-    "reward_max": ("Highest score.", REWARD_LABELS),
+    "reward_min": ("Lowest score of an iteration's anchors, or else branches, and of an eval.", RANGE_LABELS),
+    "reward_max": ("Highest score of the same pictures.", RANGE_LABELS),
     "reward_correlation": (
-        "Correlation of two rewards: within groups (split branch, trained ones) or over an evaluation's pictures.",
+        "Correlation: of trained rewards within groups (split branch), of a trained and a held-out one at evaluations.",
         ("pair", "split"),
     ),
+    "evaluation_prompts": ("Prompts of the last evaluation, a picture each.", ("split",)),
     "zero_std_group_ratio": ("Share of normalised cells whose members all scored the same.", ()),
     "group_std_mean": ("Standard deviation of the weighted reward within a group, mean over steps.", ()),
     "advantage_mean": ("Mean advantage.", ()),
@@ -83,6 +86,6 @@ HISTOGRAMS: dict[str, tuple[Described, tuple[float, ...]]] = {
     ),
     "reward_latency_seconds": (
         ("Time until a reward answered about a batch of pictures, or failed.", ("reward",)),
-        (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+        (0.03, 0.1, 0.3, 1, 5, 30),
     ),
 }

@@ -14,8 +14,9 @@ from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 
 from g2rpo_api.contract import PATH_CURVE_CSV, PATH_CURVE_SVG, PATH_PROGRESS
 from g2rpo_api.progress import CheckpointReport, ProgressReport, RunPhase, StoppedReport
@@ -37,9 +38,18 @@ from g2rpo_trainer.reporting.history import PHASES, Records, outline
 from g2rpo_trainer.reporting.series import finite_mean
 from g2rpo_trainer.timing import RESULTS, RankState, RewardCall
 
-MAX_STEPS = 32
-"""Steps of the grid with metrics of their own; later ones are left out, so that labels stay bounded."""
+MAX_STEPS, MAX_GRANULARITIES, MAX_RANKS, MAX_PAIRED = 16, 4, 16, 6
+"""Steps of the grid, granularities and ranks of a pod with series of their own; trained rewards, and held-out ones,
+whose correlations have. A page that is fetched every few seconds has to stay small; the diary has all of them."""
 CURVE_TYPES = {PATH_CURVE_CSV: "text/csv; charset=utf-8", PATH_CURVE_SVG: "image/svg+xml"}
+
+
+disable_created_metrics()  # when each series began: a tenth of the page, and nobody asks
+
+
+def shown(value: float) -> float:
+    """Seven digits, which is what it is computed with; a moment or a count of more is not for this."""
+    return float(f"{value:.7g}")
 
 
 def gauges(described: Mapping[str, Described], registry: CollectorRegistry) -> dict[str, Gauge]:
@@ -57,7 +67,7 @@ class Vitals:
         self._clock = clock
         self._phase: RunPhase = "Starting"
         self._gauges = gauges(POD_GAUGES, self.registry)
-        self.beat()
+        self._gauges["started_timestamp_seconds"].set(self.beat())
 
     def beat(self, phase: RunPhase | None = None) -> float:
         """The loop is alive, and perhaps begins something else; the answer is the time."""
@@ -68,12 +78,12 @@ class Vitals:
 
     def show_ranks(self, machine: int, states: Sequence[RankState]) -> None:
         """What the ranks of one machine took; `machine` is the first of them."""
-        for state in (state for state in states if state.machine == machine):
+        for state in [state for state in states if state.machine == machine][:MAX_RANKS]:
             rank = str(state.rank)
-            self._gauges["rank_compute_seconds"].labels(rank).set(state.pace.compute)
-            self._gauges["collective_wait_seconds"].labels(rank).set(state.pace.wait)
+            self._gauges["rank_compute_seconds"].labels(rank).set(shown(state.pace.compute))
+            self._gauges["collective_wait_seconds"].labels(rank).set(shown(state.pace.wait))
             for kind, size in state.memory.items():
-                self._gauges["memory_bytes"].labels(rank, kind).set(size)
+                self._gauges["memory_bytes"].labels(rank, kind).set(shown(size))
 
     def serve(self, port: int, host: str, more: Mapping[str, Route] | None = None) -> Endpoint:
         """Answer /metrics, /healthz and `more` from a daemon thread; port 0 takes a free one.
@@ -85,7 +95,8 @@ class Vitals:
 
     def _metrics(self, accept: str) -> Answer:
         encode, content_type = choose_encoder(accept)
-        return Answer(encode(self.registry), content_type)
+        # The names are the same by every way of escaping; by this one nobody looks at each of their characters.
+        return Answer(encode(self.registry, escaping=ALLOWUTF8), content_type)  # type: ignore[call-arg]
 
     def _health(self, _: str) -> Answer:
         phase, silence = self._phase, self._clock() - self._seen
@@ -105,6 +116,7 @@ class Telemetry:
         self._vitals = vitals
         self._state = State(vitals.beat())
         self._expected: tuple[str, float] | None = None
+        self._paired = _paired(run.roles)
         self._steps: set[int] = set()
         registry = vitals.registry
         self._gauges = gauges(GAUGES, registry)
@@ -215,12 +227,12 @@ class Telemetry:
         self._gauges["iteration"].set(record.iteration)
         self._gauges["last_step_timestamp_seconds"].set(record.time)
         for phase, _ in PHASES:
-            self._gauges["phase_duration_seconds"].labels(phase).set(record.seconds.get(phase, 0.0))
+            self._show("phase_duration_seconds", record.seconds.get(phase, 0.0), phase)
         self._set_rewards(record)
         if record.appearance:
             self._set_appearance(record.appearance, "rollout")
         if record.cells:
-            self._gauges["zero_std_group_ratio"].set(record.zero_variance_groups / record.cells)
+            self._show("zero_std_group_ratio", record.zero_variance_groups / record.cells)
         if record.advantage:
             self._set_advantage(record.advantage)
         if record.policy:
@@ -230,41 +242,56 @@ class Telemetry:
         for entry in record.rewards:
             if entry.anchor:
                 self._set_spread(entry.anchor, entry.name, entry.role, "anchor")
-            for granularity, spread in entry.branch.items():
-                self._set_spread(spread, entry.name, entry.role, "branch", granularity)
+                self._set_range([entry.anchor], entry.name, entry.role, "anchor")
+            else:
+                self._set_range([*entry.branch.values()], entry.name, entry.role, "branch")
+            for granularity in list(entry.branch)[:MAX_GRANULARITIES]:
+                self._set_spread(entry.branch[granularity], entry.name, entry.role, "branch", granularity)
         self._set_correlations(record.correlations, "branch")
         for evaluation in record.evaluation:
+            self._show("evaluation_prompts", evaluation.prompts, evaluation.split)
             self._set_correlations(evaluation.correlations, evaluation.split)
             for name, spread in evaluation.rewards.items():
                 self._set_spread(spread, name, self._run.roles[name], evaluation.split)
+                if evaluation.split == "eval":
+                    self._set_range([spread], name, self._run.roles[name], evaluation.split)
             if evaluation.appearance:
                 self._set_appearance(evaluation.appearance, evaluation.split)
 
     def _set_correlations(self, correlations: Sequence[CorrelationEntry], split: str) -> None:
         for entry in correlations:
-            self._gauges["reward_correlation"].labels(entry.pair, split).set(entry.value)
+            if {entry.first, entry.second} <= self._paired and self._informs(entry, split):
+                self._show("reward_correlation", entry.value, entry.pair, split)
+
+    def _informs(self, entry: CorrelationEntry, split: str) -> bool:
+        """Within groups there are trained rewards only; an evaluation tells whether they go with held-out ones."""
+        return split == "branch" or self._run.roles[entry.first] != self._run.roles[entry.second]
 
     def _set_appearance(self, appearance: AppearanceEntry, split: str) -> None:
         for name in AppearanceEntry.model_fields:
-            self._gauges[f"image_{name}"].labels(split).set(getattr(appearance, name))
+            self._show(f"image_{name}", getattr(appearance, name), split)
 
     def _set_spread(self, spread: Spread, name: str, role: Role, split: str, granularity: str = "") -> None:
-        for statistic in ("mean", "std", "min", "max"):
-            gauge = self._gauges[f"reward_{statistic}"].labels(name, role, split, granularity)
-            gauge.set(getattr(spread, statistic))
+        self._show("reward_mean", spread.mean, name, role, split, granularity)
+        self._show("reward_std", spread.std, name, role, split, granularity)
+
+    def _set_range(self, spreads: Sequence[Spread], name: str, role: Role, split: str) -> None:
+        known = [spread for spread in spreads if not math.isnan(spread.mean)]
+        self._show("reward_min", min((spread.min for spread in known), default=math.nan), name, role, split)
+        self._show("reward_max", max((spread.max for spread in known), default=math.nan), name, role, split)
 
     def _set_advantage(self, advantage: AdvantageEntry) -> None:
         for name in ("mean", "std", "absmax", "clipped_ratio"):
-            self._gauges[f"advantage_{name}"].set(getattr(advantage, name))
+            self._show(f"advantage_{name}", getattr(advantage, name))
 
     def _set_policy(self, policy: PolicyEntry) -> None:
         for name in ("ratio_mean", "ratio_std", "approx_kl", "grad_norm", "learning_rate"):
-            self._gauges[name].set(getattr(policy, name))
-        self._gauges["loss"].labels("surrogate").set(policy.loss)
-        self._gauges["loss"].labels("kl").set(policy.kl_loss)
-        self._gauges["clip_ratio"].labels("low").set(policy.clip_low)
-        self._gauges["clip_ratio"].labels("high").set(policy.clip_high)
-        self._gauges["group_std_mean"].set(finite_mean([step.reward_std for step in policy.steps]))
+            self._show(name, getattr(policy, name))
+        self._show("loss", policy.loss, "surrogate")
+        self._show("loss", policy.kl_loss, "kl")
+        self._show("clip_ratio", policy.clip_low, "low")
+        self._show("clip_ratio", policy.clip_high, "high")
+        self._show("group_std_mean", finite_mean([step.reward_std for step in policy.steps]))
         self._set_steps(policy.steps)
 
     def _set_steps(self, steps: Sequence[StepEntry]) -> None:
@@ -273,13 +300,23 @@ class Telemetry:
         self._steps.update(found)
         for name in ("reward_std", "clip_ratio", "loss", "ratio_absdev"):
             for k in self._steps:
-                self._gauges[f"step_{name}"].labels(str(k)).set(getattr(found.get(k), name, math.nan))
+                self._show(f"step_{name}", getattr(found.get(k), name, math.nan), str(k))
 
     def _set_utilisation(self, record: IterationRecord) -> None:
         seconds = sum(spent for phase, spent in record.seconds.items() if phase not in ("checkpoint", "eval"))
         if self._expected and seconds:
             card, least = self._expected
-            self._gauges["mfu_ratio"].labels(card).set(least / seconds)
+            self._show("mfu_ratio", least / seconds, card)
+
+    def _show(self, name: str, value: float, *labels: str) -> None:
+        gauge = self._gauges[name].labels(*labels) if labels else self._gauges[name]
+        gauge.set(shown(value))
+
+
+def _paired(roles: Mapping[str, Role]) -> frozenset[str]:
+    """Rewards whose correlations have series: the first of each role."""
+    by_role = [[name for name, role in roles.items() if role == each] for each in ("train", "heldout")]
+    return frozenset(name for names in by_role for name in names[:MAX_PAIRED])
 
 
 def _clip_ratio(records: Records) -> float | None:
