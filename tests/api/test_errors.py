@@ -142,7 +142,7 @@ def test_mistakes_in_words(changes: dict[str, Any], expected: SpecProblem, probl
         ({f"{T}.sampling.steps": 1}, f"{T}.sampling.steps", "an integer, at least 2", "Grid steps T from noise"),
         ({f"{T}.optimizer.betas": [0.9, 2]}, f"{T}.optimizer.betas[1]", "at least 0 and below 1", "running mean"),
         ({f"{T}.deepspeed.zeroStage": 4}, f"{T}.deepspeed.zeroStage", "at least 0 and at most 3", "splits"),
-        ({f"{T}.rewards": []}, f"{T}.rewards", "a list of 1 to 16 items, each a mapping", "role Train"),
+        ({f"{T}.rewards": []}, f"{T}.rewards", "a list of 1 to 12 items, each a mapping", "role Train"),
         (
             {"metadata.name": "My_Job"},
             "metadata.name",

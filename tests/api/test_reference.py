@@ -56,7 +56,7 @@ def test_every_mapping_has_a_section_with_all_its_keys(section: str, names: tupl
         ("spec", "imagePullPolicy", "`IfNotPresent`, `Always`, `Never`", "`IfNotPresent`"),
         ("spec", "training", "[a mapping](#spectraining)", "**needed**"),
         ("spec.workers", "env", "[a list of up to 64](#specworkersenv)", ""),
-        ("spec.training", "rewards", "[a list of 1 to 16](#spectrainingrewards)", "**needed**"),
+        ("spec.training", "rewards", "[a list of 1 to 12](#spectrainingrewards)", "**needed**"),
         ("spec.workers", "sharedMemory", "an amount such as 500m, 16Gi or 8", ""),
         ("spec.workers", "affinity", "a mapping", ""),
         ("spec.workers.resources", "limits", "a mapping of texts to amounts", ""),
