@@ -98,10 +98,17 @@ def free_port() -> int:
 @contextmanager
 def scraping(targets: Targets, folder: Path) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the targets until the end."""
+    with told(configuration(targets), folder) as prometheus:
+        yield prometheus
+
+
+@contextmanager
+def told(config: Mapping[str, Any], folder: Path) -> Iterator[Prometheus]:
+    """A Prometheus of this configuration, until the end."""
     if PROGRAM is None:
         raise FileNotFoundError(MISSING)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration(targets)), "utf-8")
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(dict(config)), "utf-8")
     address = f"127.0.0.1:{free_port()}"
     prometheus = Prometheus(f"http://{address}")
     command = [
