@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -150,3 +151,36 @@ def test_the_server_does_not_keep_the_process_alive(endpoint: Endpoint) -> None:
     mine = [thread for thread in threading.enumerate() if thread.name == "endpoint"]
     assert mine
     assert all(thread.daemon for thread in mine)
+
+
+def served_too_late(failure: Exception | None = None) -> None:
+    """A client asks and goes away; then it is answered, or the route fails."""
+    asked, left = threading.Event(), threading.Event()
+
+    def late(_: str) -> Answer:
+        asked.set()
+        assert left.wait(10)
+        if failure:
+            raise failure
+        return Answer(b"x" * 2**24, "text/plain")
+
+    endpoint = Endpoint({"/late": late}, 0, LOCALHOST)
+    with socket.create_connection((LOCALHOST, endpoint.port), timeout=10) as client:
+        client.sendall(b"GET /late HTTP/1.0\r\n\r\n")
+        assert asked.wait(10)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    left.set()
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(10)
+    endpoint.close()
+
+
+def test_a_client_that_goes_away_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    served_too_late()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_route_that_fails_is(capfd: pytest.CaptureFixture[str]) -> None:
+    served_too_late(LookupError("nobody knows"))
+    assert "LookupError: nobody knows" in capfd.readouterr().err

@@ -6,6 +6,7 @@ Who calls this: `telemetry.py`. What the documents say is the routes' business.
 from __future__ import annotations
 
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away before it has its answer, as a scraper does after its timeout, is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def handler(routes: Mapping[str, Route]) -> type[BaseHTTPRequestHandler]:
