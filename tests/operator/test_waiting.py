@@ -112,11 +112,13 @@ def test_no_room_is_told_before_an_image_and_an_image_before_a_secret() -> None:
     assert said_of(starting(secret))[1] == Reason.CONFIG_MISSING
 
 
-def test_a_claim_that_is_not_there_is_no_lack_of_nodes() -> None:
-    words = '0/1 nodes are available: persistentvolumeclaim "runs" not found. not found'
-    found = waiting(starting(pending_pod(unschedulable=words), pending_pod(1)))
+@pytest.mark.parametrize(
+    "words", ['persistentvolumeclaim "runs" not found. not found', "pod has unbound immediate PersistentVolumeClaims."]
+)
+def test_a_claim_that_is_not_there_or_has_no_volume_is_no_lack_of_nodes(words: str) -> None:
+    found = waiting(starting(pending_pod(unschedulable=f"0/1 nodes are available: {words}"), pending_pod(1)))
     assert found.reason == Reason.CONFIG_MISSING
-    assert 'persistentvolumeclaim "runs" not found' in found.message
+    assert words in found.message
     assert "create the Secret, ConfigMap or volume" in found.message
 
 

@@ -15,7 +15,7 @@ IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "Invalid
 CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 PATIENCE_SECONDS = 60.0
 NO_CLAIM = "persistentvolumeclaim"
-"""What the scheduler names when a pod waits for a volume and not for a node."""
+"""What the scheduler names, in whatever case, when a pod waits for a volume and not for a node."""
 REMEDY = {
     Reason.IMAGE_PULL_FAILED: "mend spec.image or workers.imagePullSecrets",
     Reason.CONFIG_MISSING: "create the Secret, ConfigMap or volume; the pods then go on",
@@ -39,7 +39,7 @@ def waiting(view: View) -> Waiting:
     if view.status.running_time is not None or all_run(view):
         return _running(view)
     unschedulable = next((pod for pod in attempt.pods if pod.unschedulable), None)
-    if unschedulable is not None and NO_CLAIM in unschedulable.unschedulable:
+    if unschedulable is not None and NO_CLAIM in unschedulable.unschedulable.lower():
         words = f"{unschedulable.name}: {unschedulable.unschedulable}; {REMEDY[Reason.CONFIG_MISSING]}"
         return Waiting(False, Reason.CONFIG_MISSING, words)
     if unschedulable is not None:
