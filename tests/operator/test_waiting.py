@@ -86,12 +86,19 @@ def test_an_image_that_cannot_be_pulled_is_named_with_what_to_mend(wait: str) ->
         assert part in found.message
 
 
-@pytest.mark.parametrize("wait", ["CreateContainerConfigError", "CreateContainerError", "RunContainerError"])
-def test_a_missing_secret_is_named_with_what_to_do(wait: str) -> None:
-    found = waiting(starting(pod(0), held(wait, 'secret "hub" not found')))
+def test_a_missing_secret_is_named_with_what_to_do() -> None:
+    found = waiting(starting(pod(0), held("CreateContainerConfigError", 'secret "hub" not found')))
     assert (found.running, found.reason) == (False, Reason.CONFIG_MISSING)
-    for part in (pod(1).name, wait, 'secret "hub" not found', "create the Secret"):
+    for part in (pod(1).name, "CreateContainerConfigError", 'secret "hub" not found', "create the Secret"):
         assert part in found.message
+
+
+@pytest.mark.parametrize("wait", ["CreateContainerError", "RunContainerError"])
+def test_a_runtime_that_cannot_start_a_container_sends_nobody_to_look_for_a_secret(wait: str) -> None:
+    found = waiting(starting(pod(0), held(wait, "context deadline exceeded")))
+    assert (found.running, found.reason) == (False, Reason.CONTAINERS_STARTING)
+    assert f"{pod(1).name}: {wait}: context deadline exceeded; the node's container runtime" in found.message
+    assert "Secret" not in found.message
 
 
 def test_a_complaint_without_words_ends_without_a_colon() -> None:

@@ -12,14 +12,22 @@ from g2rpo_api.status import Reason
 from g2rpo_operator.world import Pod, View, moment
 
 IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
-CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+CONFIG_WAITS = ("CreateContainerConfigError",)
+RUNTIME_WAITS = ("CreateContainerError", "RunContainerError")
 PATIENCE_SECONDS = 60.0
 NO_CLAIM = "persistentvolumeclaim"
 """What the scheduler names, in whatever case, when a pod waits for a volume and not for a node."""
 REMEDY = {
     Reason.IMAGE_PULL_FAILED: "mend spec.image or workers.imagePullSecrets",
     Reason.CONFIG_MISSING: "create the Secret, ConfigMap or volume; the pods then go on",
+    Reason.CONTAINERS_STARTING: "the node's container runtime says so, and tries again",
 }
+HELD = (
+    (Reason.IMAGE_PULL_FAILED, IMAGE_WAITS),
+    (Reason.CONFIG_MISSING, CONFIG_WAITS),
+    (Reason.CONTAINERS_STARTING, RUNTIME_WAITS),
+)
+"""What a container may wait for, by what a person should know first."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ def waiting(view: View) -> Waiting:
         return Waiting(False, Reason.CONFIG_MISSING, words)
     if unschedulable is not None:
         return Waiting(False, Reason.UNSCHEDULABLE, f"{unschedulable.name}: {unschedulable.unschedulable}")
-    for reason, waits in ((Reason.IMAGE_PULL_FAILED, IMAGE_WAITS), (Reason.CONFIG_MISSING, CONFIG_WAITS)):
+    for reason, waits in HELD:
         held = next((pod for pod in attempt.pods if pod.waiting_reason in waits), None)
         if held is not None:
             return Waiting(False, reason, f"{complaint(held)}; {REMEDY[reason]}")
