@@ -15,6 +15,7 @@ from g2rpo_api.progress import (
     StoppedReport,
     TerminationReport,
 )
+from g2rpo_api.rewards import MAX_REWARDS
 from g2rpo_trainer.lastword import LastWord, cut, fitted, heard, how_it_ended
 
 KEPT = 4096
@@ -64,7 +65,9 @@ def test_a_long_message_keeps_its_beginning() -> None:
 
 
 def test_the_curve_gives_way_before_the_rest_and_keeps_both_ends() -> None:
-    report = TerminationReport(exit_code=0, rank=0, message="done", progress=progress(rewards=16, name="n" * 57))
+    report = TerminationReport(
+        exit_code=0, rank=0, message="x" * 1500, progress=progress(rewards=MAX_REWARDS, name="n" * 29)
+    )
     told = read(fitted(report)).progress
     assert told is not None
     assert report.progress is not None
@@ -73,11 +76,11 @@ def test_the_curve_gives_way_before_the_rest_and_keeps_both_ends() -> None:
     assert 3 <= len(told.curve) < 64
 
 
-@given(message=TEXT, stopped=TEXT, rewards=st.integers(0, 16), points=st.integers(0, 64), score=SCORE)
+@given(message=TEXT, stopped=TEXT, rewards=st.integers(0, MAX_REWARDS), points=st.integers(0, 64), score=SCORE)
 def test_whatever_happened_it_fits_and_says_which_rank_ended_how(
     message: str, stopped: str, rewards: int, points: int, score: float | None
 ) -> None:
-    told = progress(points, rewards, stopped, "n" * 57, score)
+    told = progress(points, rewards, stopped, "n" * 29, score)
     said = read(fitted(TerminationReport(exit_code=137, rank=12, message=message, progress=told)))
     assert (said.exit_code, said.rank) == (137, 12)
     assert message.startswith(said.message.removesuffix("…"))

@@ -27,6 +27,7 @@ def killed_at(question: int) -> Callable[[], bool]:
     return stop
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_in_the_same_curves(
     job: Callable[..., G2RPOJob], open_run: Callable[..., Built], tmp_path: Path
 ) -> None:

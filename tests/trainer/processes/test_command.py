@@ -118,8 +118,9 @@ def test_a_full_disk_is_code_6_loses_nothing_and_with_room_the_same_command_goes
     assert [entry["iteration"] for entry in trainer.diary("full")] == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [2, 4])
 def test_a_rank_that_dies_ends_the_others_and_is_told_with_its_signal(trainer: Any, size: int) -> None:
     name = f"bereft-{size}"
     prompts = trainer.training["prompts"] | {"perIteration": size}
@@ -147,6 +148,7 @@ def test_torchrun_starts_the_same_ranks(trainer: Any) -> None:
     assert (process.said().rank, process.said().message) == (0, "done after iteration 1 of 1")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_port_answers_while_the_run_lasts(trainer: Any) -> None:
     process = trainer.start(trainer.job("served", iterations=10_000))

@@ -137,6 +137,7 @@ def test_an_environment_that_does_not_fit_the_job_is_code_2_and_told(trainer: An
     trainer.start(trainer.job("checked", nodes=2), "--check").finish()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_file_ends_the_run_early_and_its_last_numbers_are_waited_for(trainer: Any, tmp_path: Path) -> None:
     stop = tmp_path / "stop"

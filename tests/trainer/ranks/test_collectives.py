@@ -60,6 +60,7 @@ def test_skipped_groups_uneven_prompts_and_evaluations_do_not_part_ranks(
         assert [entry["skipped_groups"] for entry in entries[1:]] == [4 // size] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_group_skipped_on_one_rank_does_not_stop_the_others_from_learning(document: Make, tmp_path: Path) -> None:
     jobs = [document(f"stage-{stage}", stage, "Full", rewards=rewards(RAISES)) for stage in STAGES]
