@@ -36,9 +36,12 @@ bench-operator: dev-venv  ## the operator's benchmarks: a thousand jobs at once,
 	@set -e; for file in benchmarks/operator/scale.py benchmarks/operator/steady.py; do echo "== $$file"; \
 	  PYTHONPATH=tests/cluster .venv/bin/python "$$file" $(ARGS); done
 
+# one more than there are cores, since many tests wait for a cluster; each needs 2 GiB
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
+
 test: dev-venv  ## the tests; ARGS="-m slow" for those of more than twenty seconds
 	@PYTHONPATH=tests/cluster .venv/bin/python -m testcluster binaries >/dev/null
-	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 NODE := PYTHONPATH=tests/cluster:tests/e2e .venv/bin/python -m testnode
 
