@@ -36,13 +36,19 @@ PHASE = over("max", (*JOB, "phase"), job("phase"))
 GPU_SECONDS = job("gpu_seconds_total")
 COLOURED = {"type": "color-text"}
 PHASE_COLOURS = {
+    "Pending": "light-yellow",
+    "Queued": "yellow",
+    "Starting": "light-green",
+    "Running": GREEN,
+    "Restarting": ORANGE,
+    "Suspending": "light-purple",
+    "Suspended": "purple",
+    "Succeeded": BLUE,
+    "Failed": RED,
+}
+PHASE_TEXTS = {
     "type": "value",
-    "options": {
-        name: {"color": colour, "index": index}
-        for index, (name, colour) in enumerate(
-            (("Running", GREEN), ("Succeeded", BLUE), ("Failed", RED), ("Restarting", ORANGE), ("Queued", ORANGE))
-        )
-    },
+    "options": {name: {"color": colour, "index": index} for index, (name, colour) in enumerate(PHASE_COLOURS.items())},
 }
 
 
@@ -114,12 +120,15 @@ def _rows_of_jobs() -> PanelBuilder:
     )
     for name, decimals in (("Iteration", 0), ("Trained reward", 3), ("GPU-hours", 2)):
         panel = panel.override_by_name(name, properties(("decimals", decimals)))
-    return panel.override_by_name("Phase", properties(("mappings", [PHASE_COLOURS]), ("custom.cellOptions", COLOURED)))
+    return panel.override_by_name("Phase", properties(("mappings", [PHASE_TEXTS]), ("custom.cellOptions", COLOURED)))
 
 
 def _history() -> list[PanelBuilder]:
+    phases = stacked("Jobs by phase", "How many.", units.NoUnit, Query(over("sum", ("phase",), PHASE), "{{phase}}"))
+    for name, colour in PHASE_COLOURS.items():
+        phases = phases.override_by_name(name, properties(("color", {"mode": "fixed", "fixedColor": colour})))
     return [
-        stacked("Jobs by phase", "How many.", units.NoUnit, Query(over("sum", ("phase",), PHASE), "{{phase}}")),
+        phases,
         stacked(
             "Busy GPUs",
             "GPUs that the jobs hold, by namespace.",

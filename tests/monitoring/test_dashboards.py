@@ -11,13 +11,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import promql_parser
 import pytest
 from grafana_foundation_sdk.models import units
 
 from g2rpo_api.generate import outdated
+from g2rpo_api.status import Phase
+from monitoring.fleet import PHASE_COLOURS
 from monitoring.generate import DASHBOARDS, FILES, dashboard
 from testmonitoring.exposed import exposed
 
@@ -167,3 +169,9 @@ def test_a_query_of_runs_and_jobs_keeps_to_the_chosen_ones(expr: str) -> None:
         kind = "_".join(selector.name.split("_")[:2])
         if name := {"g2rpo_trainer": "job_name", "g2rpo_job": "name"}.get(kind):
             assert {("namespace", "$namespace"), (name, "$job_name")} <= matched(selector)
+
+
+def test_every_phase_has_its_colour() -> None:
+    """Else what is well may be red, and what failed green."""
+    assert PHASE_COLOURS.keys() == set(get_args(Phase))
+    assert len(set(PHASE_COLOURS.values())) == len(PHASE_COLOURS)
