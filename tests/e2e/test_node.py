@@ -16,7 +16,7 @@ import pytest
 from testcluster.process import wait_until
 from testnode import able
 from testnode.able import obstacles
-from testnode.facts import PLACES
+from testnode.facts import INSIDE, PAUSE_IMAGE, PLACES
 from testnode.inside import groups
 
 WITH_A_POD = """
@@ -97,3 +97,24 @@ def test_a_machine_that_lacks_something_is_told_what(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(able, "DISK_GIB", 1_000_000)
     (obstacle,) = obstacles()
     assert re.search(r"images want 10000\d\d: ", obstacle)
+
+
+def test_a_shell_gets_into_a_node_that_stays_up(tmp_path: Path) -> None:
+    """Where it was called, among the node's processes, with its API and its images."""
+    outside = {name: value for name, value in os.environ.items() if name != INSIDE}
+    up = [sys.executable, "-m", "testnode", "up"]
+    with subprocess.Popen(up, stdout=subprocess.PIPE, text=True, env=outside, start_new_session=True) as begun:
+        try:
+            assert begun.stdout is not None
+            told = re.fullmatch(r"a node is up; in another terminal: sh (\S+)\n", begun.stdout.readline())
+            assert told is not None
+            asked = (
+                "pwd; readlink -e /proc/self >&2 && kubectl get nodes,persistentvolumes -o name && ctr images list -q"
+            )
+            shell = ["sh", told[1], "-c", asked]
+            said = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
+        finally:
+            begun.terminate()
+            begun.wait(60)
+    assert said.splitlines()[:3] == [str(tmp_path), "node/node-0", "persistentvolume/runs"]
+    assert PAUSE_IMAGE in said.splitlines()

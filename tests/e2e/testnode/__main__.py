@@ -16,10 +16,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from testcluster import binaries
 from testnode import able, inside
 from testnode.facts import INSIDE
+
+if TYPE_CHECKING:
+    from testnode.node import Node
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,21 +51,23 @@ def up() -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         with Node.started() as node:
-            kubectl = node.programs["kubectl"].parent
-            print(f"a node is up; in another terminal: sh {write_entry(node.kubeconfig, kubectl)}", flush=True)
+            node.volume("runs")
+            print(f"a node is up; in another terminal: sh {write_entry(node)}", flush=True)
             signal.pause()
     except KeyboardInterrupt:
         pass
     return 0
 
 
-def write_entry(kubeconfig: Path, programs: Path) -> Path:
-    """A script that opens a shell where the node can be reached, beside its kubeconfig."""
-    path = kubeconfig.with_name("enter.sh")
-    group = os.environ[INSIDE]
+def write_entry(node: Node) -> Path:
+    """A script that runs a shell in the caller's folder where the node can be reached, and ctr fills its images."""
+    path = node.folder / "enter.sh"
+    first = f"grep -qsz {INSIDE}={os.environ[INSIDE]} /proc/$pid/environ && grep -qs '^NSpid:.*\\s1$' /proc/$pid/status"
     path.write_text(
-        f"for pid in $(pgrep -f 'testnode init'); do grep -qz {INSIDE}={group} /proc/$pid/environ && break; done\n"
-        f"exec nsenter --target $pid --net --pid --mount env KUBECONFIG={kubeconfig} PATH={programs}:$PATH bash\n"
+        f"for pid in $(pgrep -f 'testnode init'); do {first} && break; done\n"
+        f'exec nsenter --target $pid --net --pid --mount env --chdir "$PWD" KUBECONFIG={node.kubeconfig} '
+        f"CONTAINERD_ADDRESS={node.socket} CONTAINERD_NAMESPACE=k8s.io "
+        f'PATH={node.programs["kubectl"].parent}:$PATH bash "$@"\n'
     )
     return path
 

@@ -207,8 +207,8 @@ class Node(ControlPlane):
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)], check=True)
         folder.chmod(0o777)
         spec = {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteMany"],
+            "capacity": {"storage": "100Gi"},
+            "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
             "storageClassName": "",
             "persistentVolumeReclaimPolicy": "Retain",
             "hostPath": {"path": str(folder)},
