@@ -147,7 +147,7 @@ def test_mix_grpo_has_its_published_settings() -> None:
 def test_the_miniature_asks_a_cluster_for_little_and_for_no_gpu(name: str) -> None:
     workers = sample(name).spec.workers
     assert workers.resource_name is None
-    assert workers.resources.requests == {"cpu": str(workers.ranks), "memory": "2Gi"}
+    assert workers.resources.requests == {"cpu": "1", "memory": "2Gi"}, "a node of two CPUs has less than two to give"
     assert not sample(name).spec.storage.runs.lasting, "it runs where there is no volume"
 
 
