@@ -63,6 +63,15 @@ def test_letters_are_text() -> None:
     assert "attempt 2</text>" in chart("one").svg
 
 
+def test_names_of_attempts_that_follow_closely_do_not_cover_each_other() -> None:
+    canvas = Canvas.blank("near")
+    canvas.line([(0.0, 0.0), (100.0, 1.0)], LegendEntry("a", "s1"), "a")
+    canvas.attempts([(20, 4), (22, 5), (44, 6), (90, 7)], span=100)
+    svg = canvas.chart("t", "n").svg
+    assert re.findall(r"attempt \d[^<]*", svg) == ["attempt 4", "attempt 7"]
+    assert set(re.findall(r'id="near-attempt-(\d)"', svg)) == set("4567")
+
+
 def test_a_long_curve_stays_small() -> None:
     canvas = Canvas.blank("long")
     canvas.line([(float(i), math.sin(i)) for i in range(20_000)], LegendEntry("a", "s1"), "a")

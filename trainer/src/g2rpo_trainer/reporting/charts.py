@@ -46,6 +46,8 @@ ROUND = [1, 2, 2.5, 5, 10]
 """Distances between ticks, times a power of ten."""
 MAX_POINTS = 300
 """Points of a line; more would not be seen."""
+NAME_WIDTH = 0.25
+"""Share of the horizontal axis that the name of an attempt takes, with some room."""
 WIDTH, HEIGHT = 360, 210
 """Units of a chart on the page."""
 MARGINS = (46, 6, 38, 18)
@@ -140,20 +142,18 @@ class Canvas:
         self.axes.plot(x, y, color=color, linewidth=1.2, linestyle=dashes, marker="o", markersize=4.5, gid=gid)
         self.legend.append(entry)
 
-    def attempts(self, starts: Iterable[tuple[int, int]]) -> None:
-        """A dashed line where each later attempt took over."""
+    def attempts(self, starts: Iterable[tuple[int, int]], span: float = 0.0) -> None:
+        """A dashed line where each later attempt took over, with its name where the one before, in a span, is far."""
+        named, muted = -math.inf, PLACEHOLDERS["muted"]
         for iteration, attempt in starts:
-            self.axes.axvline(
-                iteration - 0.5,
-                color=PLACEHOLDERS["muted"],
-                linewidth=1,
-                linestyle=(0, (2, 3)),
-                gid=f"attempt-{attempt}",
-            )
-            self.axes.annotate(
-                f"attempt {attempt}", (iteration - 0.5, 1), xycoords=("data", "axes fraction"),
-                xytext=(0, 3), textcoords="offset points", ha="center", color=PLACEHOLDERS["muted"], fontsize=9,
-            )  # fmt: skip
+            x, gid = iteration - 0.5, f"attempt-{attempt}"
+            self.axes.axvline(x, color=muted, linewidth=1, linestyle=(0, (2, 3)), gid=gid)
+            if x - named > NAME_WIDTH * span:
+                named = x
+                self.axes.annotate(
+                    f"attempt {attempt}", (x, 1), xycoords=("data", "axes fraction"),
+                    xytext=(0, 3), textcoords="offset points", ha="center", color=muted, fontsize=9,
+                )  # fmt: skip
 
     def from_zero(self) -> None:
         """Let the vertical axis begin at 0, with some air above what is drawn so far."""

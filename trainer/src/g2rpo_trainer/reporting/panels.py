@@ -241,5 +241,5 @@ def canvas_of(name: str, records: Records) -> Canvas:
     """Empty axes over the iterations, with a line where each later attempt took over."""
     canvas = Canvas.blank(name)
     canvas.axes.set_xlabel("iteration", fontsize=12, color=PLACEHOLDERS["muted"], labelpad=1)
-    canvas.attempts(attempt_starts(records))
+    canvas.attempts(attempt_starts(records), span=records[-1].iteration if records else 0)
     return canvas
