@@ -139,7 +139,7 @@ def _ranks() -> list[PanelBuilder]:
 def _rewards() -> list[PanelBuilder]:
     buckets = trainer("reward_latency_seconds_bucket")
     shares = ((0.5, "median"), (0.95, "95 %"))
-    failed = grown("reward_calls_total", "reward", "result", window="1h", result="~unscored|invalid|failed")
+    failed = grown("reward_calls_total", "reward", window="1h", result="~unscored|invalid|failed")
     return [
         lines(
             "Latency",
@@ -160,8 +160,10 @@ def _rewards() -> list[PanelBuilder]:
             "Failures",
             "Calls of the hour before that left pictures without a score. Their groups teach nothing.",
             units.NoUnit,
-            Query(failed, "{{job_name}} {{reward}} {{result}}"),
-        ).min(0),
+            Query(failed, "{{job_name}} {{reward}}"),
+        )
+        .min(0)
+        .axis_soft_max(5),
     ]
 
 

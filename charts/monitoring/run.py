@@ -43,6 +43,7 @@ ABOUT = About(
     "G2RPO / Run",
     "One run, or several beside each other: is it learning, is it honest, is it fast, is it healthy?",
 )
+QUESTIONS = "Is it learning, is it honest, is it fast, is it healthy?"
 EVALUATED = "~eval|unseen"
 ATTEMPT = over("count", (*RUN, "attempt"), trainer("iteration"))
 BEGINS = Query(f"{ATTEMPT} unless {over('count', (*RUN, 'attempt'), trainer('iteration') + ' offset 1m')}", "")
@@ -54,7 +55,7 @@ def dashboard() -> models.Dashboard:
     """All of it."""
     variables = [*run_choices(), choice("reward", "Reward", f"{trainer('reward_mean')}, reward")]
     rows = [
-        Row("Is it learning, is it honest, is it fast, is it healthy?", [_learning(), _honest(), _fast(), _healthy()]),
+        Row(QUESTIONS, [_learning(), _honest(), _fast(), _healthy()]),
         Row("Rewards", _rewards()),
         Row("Runs by iteration", _compared()),
         Row("Policy by stochastic step", _by_step()),

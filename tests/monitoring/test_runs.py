@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
+from g2rpo_trainer.journal import Role
 from monitoring.ask import filled
 from monitoring.drawing import frames
 from monitoring.pictures import page
 from testmonitoring.dcgm import GPUS
-from testmonitoring.looking import last, series_of, unanswered
+from testmonitoring.looking import numbers, series_of, unanswered
 from testmonitoring.promtool import NEEDS_PROMTOOL, rules_hold
 from testmonitoring.replay import replayed
-from testmonitoring.runs import BAD, GOOD, NAMESPACE, ROLES, Recording, recorded
+from testmonitoring.runs import BAD, FLAT_ROLES, GOOD, NAMESPACE, ROLES, TRICKED, Recording, recorded
 from testmonitoring.scraping import MISSING, PROGRAM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.skipif(not PROGRAM, reason=MISSING)]
@@ -114,7 +115,8 @@ def unseen(record: Json) -> float:
 
 
 def test_attempts_are_counted(pages: dict[str, Json]) -> None:
-    assert last(pages["run"], "Is it healthy?", "C") == {(GOOD, NAMESPACE): 2, (BAD, NAMESPACE): 1}
+    counted = {(GOOD, NAMESPACE): 2, (BAD, NAMESPACE): 1, (TRICKED, NAMESPACE): 1}
+    assert numbers(pages["run"], "Is it healthy?", "C") == counted
 
 
 def test_a_restart_is_marked_where_the_attempt_begins(pages: dict[str, Json], recording: Recording) -> None:
@@ -135,28 +137,40 @@ def test_a_collapse_shows(pages: dict[str, Json]) -> None:
         for job in (GOOD, BAD)
     )
     assert bad < 0.1 < good
-    assert last(pages["run"], "Is it learning?")[(BAD, NAMESPACE, "paddle")] == pytest.approx(bad)
+    assert numbers(pages["run"], "Is it learning?")[(BAD, NAMESPACE, "paddle")] == pytest.approx(bad)
+
+
+def test_a_reward_that_is_tricked_shows_in_the_first_row(pages: dict[str, Json]) -> None:
+    """What is trained is above its mean; what is held out is below it, and not where a run learns."""
+    trained, held_out = (numbers(pages["run"], f"Is it {question}?", "B") for question in ("learning", "honest"))
+    assert trained[(TRICKED, NAMESPACE, "small")] > 0
+    assert max(held_out[(TRICKED, NAMESPACE, reader)] for reader in ("paddle", "dddd")) < 0
+    assert held_out[(GOOD, NAMESPACE, "dddd")] > 0
 
 
 def test_gpus_of_other_pods_are_not_shown(pages: dict[str, Json]) -> None:
     found = {(one["metric"]["job_name"], one["metric"]["gpu"]) for one in series_of(pages["performance"], "Power")}
-    assert found == {(job, str(gpu)) for job in (GOOD, BAD) for gpu in range(GPUS)}
+    assert found == {(job, str(gpu)) for job in (GOOD, BAD, TRICKED) for gpu in range(GPUS)}
 
 
-FIRED = "max by (alertname, reward) (max_over_time(ALERTS{{alertstate='firing',job_name!=''{}}}[1d]))"
+FIRED = "max by (alertname, reward) (max_over_time(ALERTS{{alertstate='firing',job_name!='',alertname=~'{}'}}[1d]))"
 
 
 @NEEDS_PROMTOOL
 @pytest.mark.parametrize(
-    ("job", "alerts", "fired"),
-    [(GOOD, "", ()), (BAD, ",alertname='G2RPORewardCollapse'", ("exact", "paddle"))],
+    ("job", "roles", "alert", "fired"),
+    [
+        (GOOD, ROLES, ".*", ()),
+        (BAD, ROLES, "G2RPORewardCollapse", ("exact", "paddle")),
+        (TRICKED, FLAT_ROLES, "G2RPORewardHackingSuspected", ("dddd", "paddle")),
+    ],
 )
-def test_alerts_are_silent_on_the_run_that_learns_and_fire_on_the_one_that_collapses(
-    job: str, alerts: str, fired: tuple[str, ...], recording: Recording, tmp_path: Path
+def test_alerts_are_silent_on_the_run_that_learns_and_fire_on_those_that_do_not(
+    job: str, roles: dict[str, Role], alert: str, fired: tuple[str, ...], recording: Recording, tmp_path: Path
 ) -> None:
     """Had every iteration taken minutes: that is how far back alerts look."""
-    samples = [{"labels": f'{{alertname="G2RPORewardCollapse",reward="{reward}"}}', "value": 1} for reward in fired]
-    lived = replayed(job, recording.diary(job), ROLES)
+    samples = [{"labels": f'{{alertname="{alert}",reward="{reward}"}}', "value": 1} for reward in fired]
+    lived = replayed(job, recording.diary(job), roles)
     end = max(len(values.split()) for values in lived.values())
-    expected = {"expr": FIRED.format(alerts), "eval_time": f"{end}m", "exp_samples": samples}
+    expected = {"expr": FIRED.format(alert), "eval_time": f"{end}m", "exp_samples": samples}
     rules_hold(tmp_path, lived, [expected])

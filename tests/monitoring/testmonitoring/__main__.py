@@ -8,11 +8,32 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from monitoring.ask import Prometheus, Span
 from monitoring.pictures import only, page, picture
+from monitoring.queries import TRAINER
+from monitoring.run import QUESTIONS
 from testcluster.cluster import Cluster
 from testmonitoring import fleet, runs
+
+
+def pictures_of_runs(prometheus: Prometheus, span: Span, output: Path) -> None:
+    """Of one that learns, of one beside it that collapses, of one whose reward is tricked."""
+
+    def shown(name: str, *jobs: str) -> dict[str, Any]:
+        lived = prometheus.over(f"{TRAINER}iteration{{job_name=~'{'|'.join(jobs)}'}}", span)
+        begun = min(one["values"][0][0] for one in lived)
+        return page(name, prometheus, replace(span, start=begun), {"job_name": [*jobs]})
+
+    for name in ("run", "performance", "rewards"):
+        picture(shown(name, runs.GOOD), output / f"dashboard-{name}.png")
+    compared = only(shown("run", runs.GOOD, runs.BAD), ["Runs by iteration", "Policy"])
+    picture(compared, output / "dashboard-compare.png")
+    tricked = only(shown("run", runs.TRICKED), [QUESTIONS, "Rewards"])
+    picture(tricked, output / "dashboard-tricked.png")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,11 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     output = parser.parse_args(arguments).folder
     with tempfile.TemporaryDirectory() as scratch:
         with runs.recorded(Path(scratch) / "runs") as made:
-            one = {"job_name": [runs.GOOD]}
-            for name in ("run", "performance", "rewards"):
-                picture(page(name, made.prometheus, made.span, one), output / f"dashboard-{name}.png")
-            both = page("run", made.prometheus, made.span)
-            picture(only(both, ["Runs by iteration", "Policy"]), output / "dashboard-compare.png")
+            pictures_of_runs(made.prometheus, made.span, output)
         with Cluster.started() as cluster, fleet.recorded(cluster, Path(scratch) / "fleet") as (prometheus, span):
             picture(page("fleet", prometheus, span), output / "dashboard-fleet.png")
     return 0

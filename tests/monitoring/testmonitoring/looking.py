@@ -26,6 +26,12 @@ def series_of(page: Json, title: str, letter: str = "A") -> list[Json]:
     return list(found["answers"][letter])
 
 
+def numbers(page: Json, title: str, letter: str = "A") -> dict[tuple[str, ...], float]:
+    """What a panel of numbers shows: the last value of each series, of what has ended, too; labels as in `last`."""
+    found = series_of(page, title, letter)
+    return {tuple(value for _, value in sorted(one["metric"].items())): float(one["values"][-1][1]) for one in found}
+
+
 def last(page: Json, title: str, letter: str = "A") -> dict[tuple[str, ...], float]:
     """The values at the end, by the values of the series' labels in the order of their names."""
     found = series_of(page, title, letter)

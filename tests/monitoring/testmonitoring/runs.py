@@ -1,5 +1,6 @@
-"""Runs that live under the eyes of a real Prometheus: one that is interrupted and goes on, one that collapses.
+"""Runs that live under the eyes of a real Prometheus.
 
+One is interrupted and goes on, one collapses, the reward of one is tricked.
 Who calls this: the tests of the dashboards, and the making of their pictures.
 """
 
@@ -30,8 +31,9 @@ from testmonitoring.dcgm import exporter
 from testmonitoring.scraping import SCRAPE_SECONDS, Pod, Targets, free_port, scraping
 
 NAMESPACE = "art"
-GOOD, BAD = "portrait", "portrait-hot"
-"""A job that learns, and the same with a learning rate at which the policy breaks."""
+GOOD, BAD, TRICKED = "portrait", "portrait-hot", "portrait-flat"
+"""A job that learns; the same with a learning rate at which the policy breaks; one that is paid for small files, and
+draws flat pictures on which nobody reads a number."""
 INTERRUPTED_AT = 12
 PATIENCE_SECONDS = 900
 TRAINING: dict[str, Any] = {
@@ -54,6 +56,18 @@ TRAINING: dict[str, Any] = {
 }
 ROLES: dict[str, Role] = {"paddle": "train", "exact": "train", "dddd": "heldout"}
 HOT = {"learningRate": 3e-3, "gradientClip": 1.0}
+READ = "Likelihood"
+FLAT: dict[str, Any] = {
+    "iterations": 15,
+    "rewards": [
+        {"name": "small", "type": "JPEG"},
+        {"name": "paddle", "type": "PaddleOCR", "role": "HeldOut", "paddleOcr": {"score": READ}},
+        {"name": "dddd", "type": "DdddOCR", "role": "HeldOut", "ddddOcr": {"score": READ}},
+    ],
+    "optimizer": {"learningRate": 3e-4, "gradientClip": 1.0},
+    "evaluation": {**TRAINING["evaluation"], "maxPrompts": 80},
+}
+FLAT_ROLES: dict[str, Role] = {"small": "train", "paddle": "heldout", "dddd": "heldout"}
 
 
 @dataclass(frozen=True)
@@ -77,11 +91,13 @@ def recorded(folder: Path) -> Iterator[Recording]:
     jobs = {
         GOOD: written(folder, GOOD, processes=2),
         BAD: written(folder, BAD, processes=1, optimizer=HOT),
+        TRICKED: written(folder, TRICKED, processes=1, **FLAT),
     }
     places = [
-        Pod(f"127.0.0.1:{free_port()}", job, attempt, NAMESPACE) for job, attempt in ((GOOD, 1), (GOOD, 2), (BAD, 1))
+        Pod(f"127.0.0.1:{free_port()}", job, attempt, NAMESPACE)
+        for job, attempt in ((GOOD, 1), (GOOD, 2), (BAD, 1), (TRICKED, 1))
     ]
-    first, second, hot = places
+    first, second, *others = places
     with ExitStack() as closing:
         gpus = closing.enter_context(exporter(places))
         prometheus = closing.enter_context(scraping(Targets(pods=tuple(places), others={"dcgm": gpus}), folder))
@@ -90,9 +106,11 @@ def recorded(folder: Path) -> Iterator[Recording]:
             wait_until(lambda: iteration(first) >= INTERRUPTED_AT, "some iterations", PATIENCE_SECONDS)
             os.kill(ranks(trainer)[-1], signal.SIGKILL)
             assert trainer.wait(PATIENCE_SECONDS) not in (ExitCode.OK, ExitCode.CHECKPOINTED)
-        with started(jobs[GOOD], second, folder) as again, started(jobs[BAD], hot, folder) as other:
-            assert again.wait(PATIENCE_SECONDS) == ExitCode.OK, (folder / f"{GOOD}-2.log").read_text()
-            assert other.wait(PATIENCE_SECONDS) == ExitCode.OK, (folder / f"{BAD}-1.log").read_text()
+        with ExitStack() as running:
+            rest = {pod: running.enter_context(started(jobs[pod.job], pod, folder)) for pod in (second, *others)}
+            for pod, trainer in rest.items():
+                said = folder / f"{pod.job}-{pod.attempt}.log"
+                assert trainer.wait(PATIENCE_SECONDS) == ExitCode.OK, said.read_text()
         yield Recording(prometheus, Span(start, time.time(), SCRAPE_SECONDS), folder / "runs")
 
 
