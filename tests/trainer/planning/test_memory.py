@@ -29,7 +29,8 @@ from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.footprint import footprint, trained_parameters
-from g2rpo_trainer.planning.memory import LIVE_PARAMETERS, buckets, estimate, reward_bytes, update_rows
+from g2rpo_trainer.planning.gathering import PREFETCHED, SMALL
+from g2rpo_trainer.planning.memory import buckets, estimate, reward_bytes, update_rows
 from g2rpo_trainer.planning.sketch import sketch
 
 
@@ -121,6 +122,7 @@ def test_what_stays_is_what_the_footprint_says(flux_folders: Mapping[str, Path])
     assert found.total == sum(found.resident.values()) + max(found.phases.values())
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # so is full training in 16 bits
 @pytest.mark.parametrize(
     ("model", "bytes_a_weight"),
     # a bucket of all gradients in each precision in which they travel: that of linear layers, and 32 bits for others
@@ -235,8 +237,21 @@ def clip_l() -> CLIPConfig:
     )
 
 
-def test_stage_3_gathers_as_much_as_deepspeed_allows_itself() -> None:
-    assert DeepSpeedZeroConfig().max_live_parameters == LIVE_PARAMETERS
+def test_stage_3_gathers_as_much_ahead_and_splits_as_little_as_deepspeed_does_by_itself() -> None:
+    defaults = DeepSpeedZeroConfig()
+    assert (defaults.prefetch_bucket_size, defaults.param_persistence_threshold) == (PREFETCHED, SMALL)
+
+
+@pytest.mark.parametrize("train", [full(), {}])
+def test_stage_3_keeps_small_weights_whole_on_every_rank(
+    train: dict[str, Any], flux_folders: Mapping[str, Path]
+) -> None:
+    drawn = sketch(spec(str(flux_folders["dev"]), model=train, deepspeed={"zero_stage": 3}))
+    assert drawn is not None
+    sizes = [weight.numel() for weight in drawn.family.transformer.parameters()]
+    assert max(sizes) <= 10**5, "in a model this small, all of them"
+    assert estimate(drawn, 2).resident["small weights, whole"] == 4 * sum(sizes)
+    assert "small weights, whole" not in estimate(drawn, 1).resident
 
 
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:

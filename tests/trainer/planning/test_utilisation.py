@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
+from g2rpo_trainer.planning import utilisation
 from g2rpo_trainer.planning.cards import full_speed
 from g2rpo_trainer.planning.plan import count
 from g2rpo_trainer.planning.sketch import sketch
-from g2rpo_trainer.planning.utilisation import measured
+from g2rpo_trainer.planning.utilisation import Card, measured
 from g2rpo_trainer.planning.work import call_cost, work
 
 PATIENCE_SECONDS = 240
@@ -74,7 +76,9 @@ def written(job: G2RPOJob, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_an_iteration_takes_its_operations_over_the_speed(job: G2RPOJob, tmp_path: Path) -> None:
+def test_beside_a_training_memory_is_compared_with_the_card_and_operations_are_counted(
+    job: G2RPOJob, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[tuple[str, float]] = []
     heard = Event()
 
@@ -82,21 +86,42 @@ def test_an_iteration_takes_its_operations_over_the_speed(job: G2RPOJob, tmp_pat
         told.append((card, seconds))
         heard.set()
 
-    with measured(job, written(job, tmp_path), 2, H100, tell):
+    with measured(job, written(job, tmp_path), 2, Card(H100, 1000), tell):
         assert heard.wait(PATIENCE_SECONDS)
     drawn = sketch(job.spec.training)
     assert drawn is not None
     by_four_ranks = work(drawn, count(job), call_cost(drawn)).flops
     assert told == [(H100, pytest.approx(2 * by_four_ranks / 989e12))]
+    (logged,) = (record.getMessage() for record in caplog.records)
+    assert logged.startswith("memory of a rank: ")
+    assert "the card has 1000 B" in logged
 
 
-@pytest.mark.parametrize("card", [None, "NVIDIA GeForce GTX 1080"])
-def test_nothing_is_counted_for_a_card_without_a_speed(job: G2RPOJob, tmp_path: Path, card: str | None) -> None:
-    with measured(job, tmp_path / "no such file", 2, card, tell=lambda *_: pytest.fail("told")):
+def test_nothing_is_counted_where_there_is_no_card(job: G2RPOJob) -> None:
+    with measured(job, Path("no such file"), 2, None, tell=lambda *_: pytest.fail("told")):
         pass
 
 
-def test_nothing_is_counted_where_the_model_computes_in_float32(flux_folders: Mapping[str, Path]) -> None:
-    job = trained(flux_folders, "Float32")
-    with measured(job, Path("no such file"), 2, H100, tell=lambda *_: pytest.fail("told")):
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """With what the process beside would be started."""
+    found: list[list[str]] = []
+
+    def noted(arguments: list[str], _: object) -> nullcontext[None]:
+        found.append(arguments)
+        return nullcontext()
+
+    monkeypatch.setattr(utilisation, "counted", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("card", "precision", "operations"),
+    [(H100, "BFloat16", True), (H100, "Float32", False), ("NVIDIA GeForce GTX 1080", "BFloat16", False)],
+)
+def test_operations_are_counted_where_the_speed_is_known_and_memory_always(
+    card: str, precision: str, operations: bool, flux_folders: Mapping[str, Path], asked: list[list[str]]
+) -> None:
+    with measured(trained(flux_folders, precision), Path("job.yaml"), 2, Card(card, 80), lambda *_: None):
         pass
+    assert asked == [["job.yaml", "2", "80", *(["operations"] if operations else [])]]

@@ -183,6 +183,8 @@ class Engine:
         """
         self._world = world
         self._settings = settings
+        # each weight is used once in a forward: a cache would only hold a copy of all of them till its end
+        torch.set_autocast_cache_enabled(False)
         self._names = {p: name for name, p in module.named_parameters() if p.requires_grad}
         trained = list(self._names)
         self._optimizer = GuardedAdamW(trained, settings, world.any)

@@ -62,7 +62,7 @@ def deepspeed_config(settings: OptimizerSettings, trained: int, compute: torch.d
 
 
 def _autocast(settings: OptimizerSettings, compute: torch.dtype) -> dict[str, Any]:
-    """What ranks exchange stays float32, but under stage 3: gathered in bfloat16, weights need no second copy."""
+    """What ranks exchange stays float32, but under stage 3, where all weights travel for every batch, in bfloat16."""
     if compute == torch.float32:
         return {}
     exchanged: dict[str, Any] = {} if settings.zero_stage == 3 else {"lower_precision_safe_modules": []}

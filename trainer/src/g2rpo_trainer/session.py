@@ -19,8 +19,9 @@ from g2rpo_trainer.exhaustion import memory_needed
 from g2rpo_trainer.lastword import LastWord
 from g2rpo_trainer.logs import hide_progress_bars, log_to
 from g2rpo_trainer.loop import train
-from g2rpo_trainer.planning.startup import warn_at_start
-from g2rpo_trainer.planning.utilisation import measured
+from g2rpo_trainer.planning.doctor import present_card
+from g2rpo_trainer.planning.startup import refuse_what_cannot_fit, warn_at_start
+from g2rpo_trainer.planning.utilisation import Card, measured
 from g2rpo_trainer.publish import Publisher, Silent, alive
 from g2rpo_trainer.runfolder import RunFolder
 from g2rpo_trainer.stopping import StopFile, StopRequest
@@ -49,6 +50,7 @@ def run_job(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: S
     folder = RunFolder(around.runs / job.metadata.name)
     folder.make()
     log_to(folder.path / contract.RUN_LOG, job.metadata.name, place.rank)
+    refuse_what_cannot_fit(job.spec.training, place.world_size, present_card(place.local_rank))
     if place.rank == 0:
         warn_at_start(job, around.runs)
         return _lead(job, place, around, stop, word)
@@ -61,7 +63,8 @@ def _lead(job: G2RPOJob, place: RankEnvironment, around: Surroundings, stop: Sto
     attempt = around.attempt or folder.next_attempt()
     publisher = Publisher(job, folder, place.world_size, attempt, folder.claim(attempt).check)
     word.progress = publisher.progress
-    card = torch.cuda.get_device_name(place.local_rank) if torch.cuda.is_available() else None
+    memory = present_card(place.local_rank)
+    card = Card(torch.cuda.get_device_name(place.local_rank), memory) if memory else None
     file = folder.path / contract.RUN_JOB
     with publisher.serving(around.port):
         with measured(job, file, place.world_size, card, publisher.expect):

@@ -62,7 +62,7 @@ def stock_pictures(
     without_shift(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     height, width = (int(side * pipeline.vae_scale_factor) for side in z.shape[-2:])
-    with torch.autocast(z.device.type, compute, enabled=compute != torch.float32):
+    with torch.autocast(z.device.type, compute, enabled=compute != torch.float32, cache_enabled=False):
         called = family.stock_arguments(z, conditioning)
         images: Tensor = pipeline(**called, height=height, width=width, sigmas=list(sigmas), output_type="pt").images
     return images.float().cpu()

@@ -45,8 +45,8 @@ def findings_of(patient: Patient) -> Iterator[Finding]:
         yield from check(patient)
 
 
-def present_card() -> int | None:
-    """Memory of the GPU that is here; None where there is none."""
+def present_card(index: int = 0) -> int | None:
+    """Memory of a GPU that is here; None where there is none."""
     if not torch.cuda.is_available():
         return None
-    return int(torch.cuda.get_device_properties(0).total_memory)
+    return int(torch.cuda.get_device_properties(index).total_memory)

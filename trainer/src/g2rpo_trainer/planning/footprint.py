@@ -19,7 +19,7 @@ from g2rpo_trainer.planning.model_files import ModelFiles, Shapes, parameters
 FLOAT_BYTES = 4
 FROZEN_BYTES: dict[Precision, int] = {"Float32": 4, "BFloat16": 2}
 CONSTANTS = ("pos_embed.pos_embed",)
-"""Tensors that files hold beside the weights and nobody trains: SD3's table of places."""
+"""Tensors that files hold beside the weights and nobody trains or splits: SD3's table of places."""
 MOMENTS = 2
 """Numbers that Adam keeps per trained parameter."""
 
@@ -57,14 +57,16 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
     trained = trained_parameters(training, model)
     frozen = parameters(model.transformer) - (trained if training.model.train.lora is None else 0)
     frozen_bytes = FROZEN_BYTES[training.model.precision]
-    held = FLOAT_BYTES * trained + (FLOAT_BYTES if training.model.train.lora is None else frozen_bytes) * frozen
+    width = FLOAT_BYTES if training.model.train.lora is None else frozen_bytes
+    constants = width * parameters({name: shape for name, shape in model.transformer.items() if name in CONSTANTS})
+    held = FLOAT_BYTES * trained + width * frozen - constants
     share, mean_bytes = -(-trained // ranks), 0 if training.ema is None else FLOAT_BYTES
     prompts = training.prompts.per_iteration // ranks
     latents = prompts * latents_per_group(training)
     elements = model.latent_elements(training.sampling.height, training.sampling.width)
     return Footprint(
         trained_parameters=trained,
-        transformer=_transformer(training, held, ranks),
+        transformer=_transformer(training, held, ranks) + constants,
         master_weights=FLOAT_BYTES * share if stage >= 1 and not offloaded else 0,
         gradients=FLOAT_BYTES * (share if stage >= 2 else trained),
         moments=0 if offloaded else FLOAT_BYTES * MOMENTS * (share if stage >= 1 else trained),
@@ -77,7 +79,7 @@ def footprint(training: TrainingSpec, ranks: int, model: ModelFiles) -> Footprin
 
 
 def _transformer(training: TrainingSpec, held: int, ranks: int) -> int:
-    """Bytes of weights on the GPU while nothing is computed, of `held` in all."""
+    """Bytes of weights on the GPU while nothing is computed, of `held` in all; constants are on every rank."""
     if training.deepspeed.offload_parameters == "CPU":
         return 0
     return -(-held // ranks) if training.deepspeed.zero_stage == 3 else held

@@ -6,20 +6,24 @@ Who calls this: the doctor and the benchmarks. `benchmarks/memory.py` holds it a
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 
 from g2rpo_api.algorithm import G2RPOSettings
 from g2rpo_api.reward_settings import CLIP_VIT_L
 from g2rpo_api.rewards import RewardSpec
 from g2rpo_api.training import TrainingSpec
+from g2rpo_trainer.models.facts import LORA_TARGETS
+from g2rpo_trainer.models.loading import compute_precision
 from g2rpo_trainer.optimizer_settings import LARGEST_BUCKET
 from g2rpo_trainer.planning.dryrun import memory_of
 from g2rpo_trainer.planning.estimates import MemoryEstimate
-from g2rpo_trainer.planning.footprint import FLOAT_BYTES, FROZEN_BYTES, footprint
+from g2rpo_trainer.planning.footprint import CONSTANTS, FLOAT_BYTES, FROZEN_BYTES, adapted_layers, footprint
+from g2rpo_trainer.planning.gathering import SMALL, gathering
+from g2rpo_trainer.planning.model_files import ModelFiles
 from g2rpo_trainer.planning.sketch import Sketch
 
-LIVE_PARAMETERS = 10**9
-"""What DeepSpeed gathers at most at a time under ZeRO-3: its default of stage3_max_live_parameters."""
 STEP_COPIES = 2
 """The gradients, and once more their size for adding up between ranks and clipping."""
 _VIT_H, _VIT_L, _VIT_L_VISION = 986_109_441, 427_616_513, 303_966_208
@@ -38,35 +42,43 @@ REWARD_PARAMETERS: Mapping[str, int] = {
 def estimate(sketch: Sketch, ranks: int) -> MemoryEstimate:
     """What a rank needs for the sketched job on `ranks` ranks."""
     training = sketch.training
+    stays = resident(training, ranks, sketch.files)
     parts = footprint(training, ranks, sketch.files)
-    rewards = sum(reward_bytes(reward) for reward in training.rewards)
+    splits = training.deepspeed.zero_stage == 3 and ranks > 1
+    travel = compute_precision(training.model)
+    with sketch.mode, gathering(sketch.family.transformer, travel) if splits else nullcontext():
+        rollout = memory_of(lambda: sketch.forward(_rows(training, ranks)), sketch.weights()).peak
+        decode = memory_of(lambda: sketch.decode(_pictures(training, ranks)), sketch.weights()).peak
+        update = _update(sketch, ranks, parts.gradients if training.deepspeed.zero_stage < 3 else 0)
+    return MemoryEstimate(
+        resident=stays,
+        phases={
+            "rollout": rollout,
+            "decoding": decode,
+            "update": update,
+            "optimizer step": STEP_COPIES * parts.gradients,
+        },
+        encoding=parts.text_encoders,
+    )
+
+
+def resident(training: TrainingSpec, ranks: int, files: ModelFiles) -> Mapping[str, int]:
+    """What stays on a rank while training goes on, by part: sums of sizes, nothing is run."""
+    parts = footprint(training, ranks, files)
     sharded = training.deepspeed.zero_stage == 3
-    resident = {
+    found = {
         "transformer": parts.transformer,
+        "small weights, whole": small_weights(training, ranks, files),
         "master weights": parts.master_weights,
         "gradients": parts.gradients if sharded else 0,
         "gradient buckets": buckets(training, parts.trained_parameters) if sharded else 0,
         "Adam's moments": parts.moments,
         "mean weights": parts.mean_weights,
         "VAE": parts.vae,
-        "rewards": rewards,
+        "rewards": sum(reward_bytes(reward) for reward in training.rewards),
         "latents": parts.rollout,
     }
-    live = _gathered(training, sketch) if ranks > 1 else 0
-    with sketch.mode:
-        rollout = memory_of(lambda: sketch.forward(_rows(training, ranks)), sketch.weights()).peak
-        decode = memory_of(lambda: sketch.decode(_pictures(training, ranks)), sketch.weights()).peak
-        update = _update(sketch, ranks, 0 if sharded else parts.gradients)
-    return MemoryEstimate(
-        resident={name: size for name, size in resident.items() if size},
-        phases={
-            "rollout": rollout + live,
-            "decoding": decode,
-            "update": update + live,
-            "optimizer step": STEP_COPIES * parts.gradients,
-        },
-        encoding=parts.text_encoders,
-    )
+    return {name: size for name, size in found.items() if size}
 
 
 def reward_bytes(reward: RewardSpec) -> int:
@@ -133,9 +145,21 @@ def _even(rows: int, most: int) -> int:
     return -(-rows // parts)
 
 
-def _gathered(training: TrainingSpec, sketch: Sketch) -> int:
-    """Weights that ZeRO-3 gathers for a while."""
-    if training.deepspeed.zero_stage < 3:
+def small_weights(training: TrainingSpec, ranks: int, files: ModelFiles) -> int:
+    """Bytes of the tensors that ZeRO-3 does not split, where there is anybody to split with."""
+    if training.deepspeed.zero_stage < 3 or ranks == 1:
         return 0
-    weights = sum(weight.numel() for weight in sketch.family.transformer.parameters())
-    return min(weights, LIVE_PARAMETERS) * (4 if training.model.precision == "Float32" else 2)
+    return sum(number * width for number, width in _tensors(training, files) if number <= SMALL)
+
+
+def _tensors(training: TrainingSpec, files: ModelFiles) -> Iterator[tuple[int, int]]:
+    """Numbers and bytes a number of each tensor of the transformer and its adapters."""
+    lora = training.model.train.lora
+    width = FLOAT_BYTES if lora is None else FROZEN_BYTES[training.model.precision]
+    for name, shape in files.transformer.items():
+        if name not in CONSTANTS:
+            yield math.prod(shape), width
+    if lora is not None:
+        targets = lora.target_modules or LORA_TARGETS[training.model.family]
+        for shape in adapted_layers(files.transformer, targets):
+            yield from ((lora.rank * side, FLOAT_BYTES) for side in shape)

@@ -68,7 +68,7 @@ class Sketch:
 
     def _forward(self, **inputs: Any) -> Any:
         dtype = compute_precision(self.training.model)
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=False):
             return self.family.transformer(**inputs)
 
     def _latent_shape(self) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ def sketch(training: TrainingSpec) -> Sketch | None:
         return None
     precision = weight_precision(training.model)
     with torch.device("meta"):
-        with _default_dtype(_held_in(training)):
+        with _default_dtype(precision.transformer):
             transformer = TRANSFORMERS[training.model.family].from_config(dict(published.transformer)).eval()
         with _default_dtype(precision.frozen):
             vae = AutoencoderKL.from_config(dict(published.vae)).eval().requires_grad_(False)
@@ -110,13 +110,6 @@ def sketch(training: TrainingSpec) -> Sketch | None:
         fake(transformer)
         fake(vae)
     return Sketch(training, family, files, published.clip_tokens, mode)
-
-
-def _held_in(training: TrainingSpec) -> torch.dtype:
-    """Of the transformer's weights while it computes: ZeRO-3 gathers them in what it computes in."""
-    if training.deepspeed.zero_stage == 3:
-        return compute_precision(training.model)
-    return weight_precision(training.model).transformer
 
 
 def _known(training: TrainingSpec) -> Published | None:
