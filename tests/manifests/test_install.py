@@ -163,6 +163,33 @@ def test_samples_are_taken_by_the_server(path: Path, installed: Cluster, namespa
     assert told.strip() == f"{job} created (server dry run)"
 
 
+def test_a_job_is_owned_in_parts_and_may_be_applied_server_side_again(installed: Cluster, namespace: str) -> None:
+    """Who owns each key would be half of the object. A part belongs to one: another is refused, or takes all of it."""
+    path = f"/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/whole"
+    manifest = {**job_of(SPEC, "whole"), "metadata": {"name": "whole", "namespace": namespace}}
+
+    def apply(job: dict[str, Any], manager: str) -> None:
+        told = ("apply", "--server-side", f"--field-manager={manager}", "-f", "-")
+        installed.kubectl(*told, input=json.dumps(job))
+
+    apply(manifest, "anna")
+    job = installed.api.get(path)
+    completed = job["spec"]
+    assert completed["training"].keys() > SPEC["training"].keys(), "defaults are filled in"
+    told = {"phase": "Suspended", "attempt": 1, "observedGeneration": 1}
+    installed.api.request("PUT", f"{path}/status", {**job, "status": told})
+    apply(manifest, "anna")
+    job = installed.api.get(path)
+    assert (job["metadata"]["generation"], job["status"]["attempt"]) == (1, 1)
+    assert job["spec"] == completed
+    owned = {entry["manager"]: entry["fieldsV1"] for entry in job["metadata"]["managedFields"]}
+    assert owned["anna"] == {"f:spec": {"f:training": {}}}
+    assert [fields for manager, fields in owned.items() if manager != "anna"] == [{"f:status": {}}]
+    other = {**SPEC, "training": {**SPEC["training"], "iterations": 400}}
+    with pytest.raises(RuntimeError, match=r"conflict with \"anna\".*\.spec\.training"):
+        apply({**manifest, "spec": other}, "bert")
+
+
 STATUS: dict[str, Any] = {
     "observedGeneration": 1,
     "phase": "Running",
