@@ -142,6 +142,15 @@ def test_fields_that_others_changed_are_taken_over_only_when_asked(person: Perso
     assert person.job()["spec"]["image"] == "registry.example/trainer:2"
 
 
+def test_of_a_job_that_others_made_only_what_differs_is_in_conflict(person: Person) -> None:
+    """The API server compares whole parts, and what it keeps has every default."""
+    person.make()
+    assert person("submit", person.write()).lines == [f"{REFERENCE} unchanged"]
+    said = person("submit", person.write(policy={"maxRestarts": 9}), code=1)
+    assert "spec.policy" in said.err
+    assert "spec.training" not in said.err
+
+
 def test_the_namespace_of_the_file_counts_where_none_is_asked_for(person: Person) -> None:
     data = person.data()
     data["metadata"]["namespace"] = person.namespace

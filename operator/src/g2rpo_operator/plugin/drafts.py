@@ -6,7 +6,7 @@ Who calls this: `kubectl g2rpo check` and `submit`. Whether a cluster takes them
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,19 @@ def refuse_another(draft: Draft, existing: Seen) -> None:
     ]
     if problems:
         raise MistakesError([SpecError(problems, draft.source)])
+
+
+def in_place(draft: Draft, existing: Seen) -> Manifest:
+    """The spec to send where there is a job: a part that means the same stands as it does there, defaults spelt out.
+
+    A part belongs to one owner as a whole: what differs in form only would be a conflict with whoever wrote it.
+    """
+    old, new = existing.parsed().spec, draft.job.spec
+
+    def same(part: str, value: object) -> bool:
+        return isinstance(value, Mapping) and part in existing.spec and _plain(old, part) == _plain(new, part)
+
+    return {part: existing.spec[part] if same(part, value) else value for part, value in draft.manifest["spec"].items()}
 
 
 def _plain(spec: JobSpec, part: str) -> Any:

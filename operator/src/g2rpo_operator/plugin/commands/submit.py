@@ -14,7 +14,7 @@ import typer
 
 from g2rpo_operator.plugin import screen
 from g2rpo_operator.plugin.client import Client, Manifest, connect
-from g2rpo_operator.plugin.drafts import Draft, read, refuse_another, summary
+from g2rpo_operator.plugin.drafts import Draft, in_place, read, refuse_another, summary
 from g2rpo_operator.plugin.failures import PluginError, ServerError
 from g2rpo_operator.plugin.jobs import RESOURCE, Seen, seen, until
 from g2rpo_operator.plugin.options import Output, Printed, Wait, Where
@@ -140,9 +140,10 @@ def send(client: Client, draft: Draft, sending: Sending) -> tuple[Manifest, str]
     namespace = _namespace(client, draft)
     path = JOBS.path(namespace, draft.name)
     before = client.find(path)
+    body = {**draft.manifest, "metadata": {**draft.manifest["metadata"], "namespace": namespace}}
     if before is not None:
         refuse_another(draft, seen(before))
-    body = {**draft.manifest, "metadata": {**draft.manifest["metadata"], "namespace": namespace}}
+        body["spec"] = in_place(draft, seen(before))
     try:
         after = client.apply(path, body, **sending.query)
     except ServerError as error:
