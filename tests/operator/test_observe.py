@@ -45,6 +45,13 @@ def test_the_attempt_is_0_where_there_is_no_label() -> None:
     assert attempt_of(manifest(labels={})) == attempt_of(manifest(labels=None)) == 0
 
 
+@pytest.mark.parametrize("written", ["", "first", "-1", "²"])
+def test_a_pod_that_somebody_made_up_harms_nobody(written: str) -> None:
+    """Labels and annotations of a pod are its author's; an error here would end the operator."""
+    metadata = {"name": "a", "uid": "b", "annotations": {"batch.kubernetes.io/job-completion-index": written}}
+    assert pod_of({"metadata": metadata, "spec": {}}).index == 0
+
+
 def test_a_pod_that_was_just_created_has_nothing_but_its_place() -> None:
     annotations = {"batch.kubernetes.io/job-completion-index": "1"}
     found = pod_of(manifest(annotations=annotations))

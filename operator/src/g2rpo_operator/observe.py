@@ -47,11 +47,12 @@ def pod_of(manifest: Manifest) -> Pod:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     state, scheduled = _container_state(status), conditions.get("PodScheduled", {})
     waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+    index = (metadata.get("annotations") or {}).get(INDEX_ANNOTATION, "")
     return Pod(
         name=metadata["name"],
         uid=metadata["uid"],
         attempt=attempt_of(manifest),
-        index=int((metadata.get("annotations") or {}).get(INDEX_ANNOTATION, "0")),
+        index=int(index) if index.isdecimal() else 0,  # anyone may write it who may create pods
         phase=status.get("phase", "Pending"),
         node=manifest["spec"].get("nodeName", ""),
         ip=status.get("podIP", ""),
