@@ -10,7 +10,7 @@ import pytest
 from g2rpo_operator.plugin.commands.show import Choice, Listing
 from g2rpo_operator.plugin.failures import PluginError
 from g2rpo_operator.plugin.jobs import Seen, fetch, seen, until
-from plugin.people import over, running
+from plugin.people import condition, over, running
 from plugin.servers import EXPIRED, Reply, changes, client_of, reply
 from testoperator.records import UID, job_data
 
@@ -33,6 +33,16 @@ def wait(folder: Path, *answers: Reply, seconds: float = 60) -> tuple[str, list[
     with client_of(folder, *answers) as (client, server):
         ended = until(client, seen(TRAINS), finished, seconds)
         return ended.status.phase, server.asked
+
+
+def test_who_waits_is_told_once_what_stands_in_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def held(version: int, message: str) -> dict[str, Any]:
+        waits = condition("Running", "False", "ImagePullFailed", message)
+        return manifest({**running(), "phase": "Starting", "conditions": [waits]}, version)
+
+    events = [("MODIFIED", held(3, "Back-off")), ("MODIFIED", manifest(running(), 4)), ("MODIFIED", ENDED)]
+    assert wait(tmp_path, reply(held(2, "no such image")), changes(*events))[0] == "Succeeded"
+    assert capsys.readouterr().err == "portrait: ImagePullFailed: no such image\n"
 
 
 def test_a_job_that_is_so_already_is_not_waited_for(tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ from g2rpo_api import contract
 from g2rpo_api.job import G2RPOJob
 from g2rpo_api.parse import parse_job
 from g2rpo_api.status import JobStatus
+from g2rpo_operator.notes import WARNINGS
 from g2rpo_operator.observe import pod_of
+from g2rpo_operator.plugin import screen
+from g2rpo_operator.plugin.advice import deciding
 from g2rpo_operator.plugin.client import Client, Manifest
 from g2rpo_operator.plugin.failures import PluginError, ServerError
 from g2rpo_operator.resources import EVENTS, JOBS, PODS
@@ -108,15 +111,20 @@ def events_of(client: Client, job: Seen) -> list[Manifest]:
 
 
 def until(client: Client, job: Seen, done: Callable[[Seen], bool], seconds: float) -> Seen:
-    """The job once it is `done`; for ever when `seconds` is 0.
+    """The job once it is `done`; for ever when `seconds` is 0. What stands in its way meanwhile is told, each once.
 
     Raises:
         PluginError: the time is over, or the job was deleted.
     """
     deadline = time.monotonic() + seconds if seconds else None
+    told = set()
     for now in _states(client, job, deadline):
         if done(now):
             return now
+        why = deciding(now.status)
+        if why and why.reason in WARNINGS and (now.status.attempt, why.reason) not in told:
+            told.add((now.status.attempt, why.reason))
+            screen.note(f"{job.name}: {why.reason}: {why.message}")
     raise PluginError(f"timed out waiting for the condition on {contract.PLURAL}/{job.name}")
 
 
