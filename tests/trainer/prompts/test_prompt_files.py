@@ -193,7 +193,7 @@ def test_without_the_library_the_extra_is_named(
 ) -> None:
     monkeypatch.delitem(sys.modules, "g2rpo_trainer.tables", raising=False)
     without("pyarrow")
-    with pytest.raises(DataError, match=r"needs pyarrow, .* pip install 'g2rpo-trainer\[parquet\]'"):
+    with pytest.raises(DataError, match=r"needs pyarrow, .* requirements/trainer-parquet\.txt, .*--extras parquet"):
         read(table(tmp_path / "a.parquet", {"prompt": ["a"]}))
     assert read(written(tmp_path, "a.txt", "one")) == (Prompt(0, "one", {}),), "plain files need no extra"
 

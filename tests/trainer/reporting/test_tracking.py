@@ -274,7 +274,7 @@ def test_a_library_that_is_not_installed_is_an_error_before_the_first_picture(
     extra: str, tracking: dict[str, Any], tmp_path: Path, hidden: Callable[[str], None]
 ) -> None:
     hidden(extra)
-    with pytest.raises(DataError, match=rf"tracking\.{extra}: .*pip install 'g2rpo-trainer\[{extra}\]'"):
+    with pytest.raises(DataError, match=rf"tracking\.{extra}: .*trainer-{extra}\.txt.*--extras {extra}"):
         open_tracking(job(tracking), tmp_path, [])
 
 

@@ -84,7 +84,8 @@ def _rows(path: Path, spec: PromptsSpec, key: str) -> Iterator[Entry]:
         if error.name != "pyarrow":
             raise
         raise DataError(
-            f"{key}: reading {path} needs pyarrow, which is not installed: pip install 'g2rpo-trainer[parquet]'"
+            f"{key}: reading {path} needs pyarrow, which is not installed; install requirements/trainer-parquet.txt, "
+            "or for a cluster build the image with --extras parquet"
         ) from error
     try:
         yield from enumerate(rows(path, spec.prompt_key), start=1)

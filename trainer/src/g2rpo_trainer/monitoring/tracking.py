@@ -114,5 +114,6 @@ def _module(extra: str, key: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != extra:
             raise
         raise DataError(
-            f"{key}: {extra} is not installed: pip install 'g2rpo-trainer[{extra}]', or drop the key"
+            f"{key}: {extra} is not installed; install requirements/trainer-{extra}.txt, or for a cluster build the "
+            f"image with --extras {extra}, or drop the key"
         ) from error
