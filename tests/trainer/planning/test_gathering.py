@@ -18,8 +18,9 @@ ROW = 4 * SIDE
 """Bytes of what a layer gives for one row; its bias is as many, and too small to be split."""
 
 
-def peak(layers: int, *, ahead: int, monkeypatch: pytest.MonkeyPatch) -> int:
+def peak(layers: int, *, ahead: int, monkeypatch: pytest.MonkeyPatch, live: int = 10**9) -> int:
     monkeypatch.setattr(module, "PREFETCHED", ahead)
+    monkeypatch.setattr(module, "LIVE", live)
     with torch.device("meta"):
         chain = nn.Sequential(*(nn.Linear(SIDE, SIDE) for _ in range(layers)))
     with FakeTensorMode(), torch.no_grad():
@@ -40,6 +41,12 @@ def test_two_are_while_one_is_gathered_ahead(layers: int, monkeypatch: pytest.Mo
     found = peak(layers, ahead=1, monkeypatch=monkeypatch)
     # its own buffer is let go when a layer computes, before that of the next one is made
     assert 0 <= found - LAYER * (4 + 2 + 4) <= 2 * ROW
+
+
+def test_no_more_are_than_may_be_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = peak(9, ahead=10 * LAYER, live=3 * LAYER, monkeypatch=monkeypatch)
+    # three that have arrived, two of them through a buffer that is there until the second is used
+    assert 0 <= found - LAYER * (3 * 4 + 2 * 2) <= LAYER * (4 + 2)
 
 
 def test_one_is_where_nothing_is_gathered_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from g2rpo_api.training import TrainingSpec
 from g2rpo_trainer.errors import DataError
 from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.footprint import footprint, trained_parameters
-from g2rpo_trainer.planning.gathering import PREFETCHED, SMALL
+from g2rpo_trainer.planning.gathering import LIVE, PREFETCHED, SMALL
 from g2rpo_trainer.planning.memory import buckets, estimate, reward_bytes, update_rows
 from g2rpo_trainer.planning.sketch import sketch
 
@@ -239,7 +239,8 @@ def clip_l() -> CLIPConfig:
 
 def test_stage_3_gathers_as_much_ahead_and_splits_as_little_as_deepspeed_does_by_itself() -> None:
     defaults = DeepSpeedZeroConfig()
-    assert (defaults.prefetch_bucket_size, defaults.param_persistence_threshold) == (PREFETCHED, SMALL)
+    assert (defaults.prefetch_bucket_size, defaults.max_live_parameters) == (PREFETCHED, LIVE)
+    assert defaults.param_persistence_threshold == SMALL
 
 
 @pytest.mark.parametrize("train", [full(), {}])

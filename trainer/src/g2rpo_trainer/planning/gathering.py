@@ -2,9 +2,9 @@
 
 Who calls this: `memory.py`, around a dry run. It follows `PartitionedParameterCoordinator.fetch_sub_module` once that
 knows in what order weights are used: a module's are gathered before it computes and let go after, and with them others
-are gathered ahead, through one buffer that stays until the last of them has been used. What DeepSpeed could keep for
-the way back (stage3_max_reuse_distance) it lets go here: whether to keep a weight it decides once for each place in the
-order, which is when a rollout goes by, that has no way back.
+ahead, through one buffer that stays until the last of them has been used. What DeepSpeed could keep for the way back
+(stage3_max_reuse_distance) it lets go here: whether to keep a weight it decides once for each place in the order
+(`__params_to_release` has a cache), which is when a rollout goes by, that has no way back.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PREFETCHED, SMALL = 5 * 10**7, 10**5
-"""DeepSpeed's defaults: numbers that are gathered ahead (stage3_prefetch_bucket_size), and how many a tensor has at
-most that is never split (stage3_param_persistence_threshold)."""
+PREFETCHED, LIVE, SMALL = 5 * 10**7, 10**9, 10**5
+"""DeepSpeed's defaults: numbers that each module has gathered ahead (stage3_prefetch_bucket_size), until how many are
+whole (stage3_max_live_parameters), and how many a tensor has at most that is never split
+(stage3_param_persistence_threshold)."""
 
 
 class Gathering:
@@ -52,8 +53,9 @@ class Gathering:
             self._used[weight] += 1
             while self._queue and self._taken[weight] < self._used[weight]:
                 self._take()
+        room = min(PREFETCHED, LIVE - sum(weight.numel() for weight in self._whole))
         ahead: dict[Tensor, None] = {}
-        while self._queue and sum(weight.numel() for weight in ahead) < PREFETCHED:
+        while self._queue and sum(weight.numel() for weight in ahead) < room:
             weight = self._take()
             if weight not in self._whole:
                 ahead[weight] = None
