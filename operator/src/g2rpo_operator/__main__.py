@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,11 +31,12 @@ from g2rpo_operator.leader import Alone, Leader, Terms, new_identity
 from g2rpo_operator.logs import set_up
 from g2rpo_operator.metrics import Metrics
 from g2rpo_operator.progress import Board, Fetch, Poller
-from g2rpo_operator.reconcile import Reconciler
+from g2rpo_operator.reconcile import RESOURCES, Reconciler
 from g2rpo_operator.resync import Resync
 from g2rpo_operator.server import serving
 from g2rpo_operator.settings import PREFIX, Settings, SettingsError
 from g2rpo_operator.store import Store
+from g2rpo_operator.watch import Intake, Watch
 from g2rpo_operator.workqueue import Run, WorkQueue
 from g2rpo_operator.world import KINDS, Summary
 
@@ -56,7 +57,9 @@ class Operator:
 
     settings: Settings
     metrics: Metrics
-    store: Store
+    intake: Intake
+    watches: Sequence[Watch]
+    """Of what belongs to jobs; kopf watches the jobs themselves."""
     board: Board
     queue: WorkQueue
     resync: Resync
@@ -117,8 +120,9 @@ class Operator:
     async def run(self) -> None:
         """Until SIGTERM. Then looks end and the lease is handed over first: another replica need not wait for us."""
         ending = asyncio.Event()
+        parts = (self.lead, self.poll, self.lag.run, *(watch.run for watch in self.watches))
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(part()) for part in (self.lead, self.poll, self.lag.run)]
+            background = [tasks.create_task(part()) for part in parts]
             election = tasks.create_task(self.election.run())
             background.append(tasks.create_task(self._watch(ending)))
             await ending.wait()
@@ -156,7 +160,7 @@ class Operator:
         namespaces = self.settings.namespaces
         ours = asyncio.all_tasks()
         watches = await kopf.spawn_tasks(
-            registry=handlers.registry(self.store, self.queue),
+            registry=handlers.registry(self.intake),
             settings=handlers.operator_settings(self.settings),
             standalone=True,
             clusterwide=not namespaces,
@@ -191,11 +195,12 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Operator:
 
     metrics = Metrics(jobs)
     identity = new_identity(settings.pod_name)
+    watched = [(kind, place) for kind in RESOURCES if kind != "G2RPOJob" for place in settings.namespaces or (None,)]
     cluster = await stack.enter_async_context(
         Cluster.connect(
             settings.kubeconfig,
             settings.request_timeout_seconds,
-            settings.connections,
+            settings.connections + len(watched),
             count=metrics.count_request,
             instance=identity,
         )
@@ -206,7 +211,10 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Operator:
     fetch = await fetcher(settings, cluster, stack)
     poller = Poller(cluster, board, fetch, queue.wake, metrics, now)
     election = elect(settings, cluster, identity, lambda: operator.started(), lambda: operator.stopped())
-    operator = Operator(settings, metrics, store, board, queue, resync, poller, election, LoopLag(time.monotonic))
+    intake = Intake(store, queue)
+    watches = [Watch(cluster, intake, kind, namespace) for kind, namespace in watched]
+    lag = LoopLag(time.monotonic)
+    operator = Operator(settings, metrics, intake, watches, board, queue, resync, poller, election, lag)
     return operator
 
 

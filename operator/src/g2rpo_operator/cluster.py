@@ -1,6 +1,6 @@
 """The Kubernetes API: raw JSON in and out, errors sorted by what can be done about them, every request counted.
 
-Who calls this: `reconcile.py`, `resync.py`, `progress.py`, `leader.py` and `__main__`. It knows neither
+Who calls this: `reconcile.py`, `resync.py`, `watch.py`, `progress.py`, `leader.py` and `__main__`. It knows neither
 rules nor caches, and tries nothing twice: whoever asked decides whether to ask again.
 """
 
@@ -44,6 +44,11 @@ ANOTHER_UID = ("UID in the precondition", "UID in precondition")
 """In the message of a refusal to delete what only has the name of what was meant."""
 IDENTITY = ("namespace", "name", "uid", "resourceVersion")
 """In the metadata of an object, what tells this version of it from all others."""
+WATCH_SECONDS = 300
+"""After which the API server ends a watch."""
+INACTIVITY_SECONDS = 70
+"""After which a watch that says nothing counts as dead: there is a bookmark every minute."""
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=5, sock_read=INACTIVITY_SECONDS)
 NO_ANSWER = "<error>"
 """Counted in place of a status code, as client-go does, when there was no answer."""
 
@@ -126,6 +131,32 @@ class Cluster:
             yield answer["items"]
             query["continue"] = answer["metadata"].get("continue", "")
             more = bool(query["continue"])
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, selector: str, since: str = ""
+    ) -> AsyncIterator[Manifest]:
+        """Events about objects with these labels, bookmarks among them, until the API server ends the watch in order.
+
+        Args:
+            resource: whose objects.
+            namespace: None stands for all.
+            selector: their labels.
+            since: version after which events are told; if empty, first come all objects there are, as if just added.
+        """
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
+        query |= {"labelSelector": selector} | ({"resourceVersion": since} if since else {})
+        call = Call("list", resource.plural, resource.path(namespace), query)
+        try:
+            async with await self._request(call, WATCH_TIMEOUT) as response:
+                if response.status >= 400:
+                    raise error_of(response.status, await response.read(), response.headers.get("Retry-After"))
+                async for line in _lines(response):
+                    event: Manifest = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise error_of(event["object"].get("code", 500), json.dumps(event["object"]).encode())
+                    yield event
+        except (aiohttp.ClientError, OSError, config.ConfigException) as error:  # a timeout is an OSError
+            raise unreachable(f"watch of {call.path}", error) from error
 
     async def create(
         self, resource: Resource, namespace: str, manifest: Manifest, *, dry_run: bool = False
@@ -236,15 +267,24 @@ class Cluster:
             raise error_of(response.status, body, response.headers.get("Retry-After"))
         return body
 
-    async def _request(self, call: Call) -> aiohttp.ClientResponse:
+    async def _request(self, call: Call, timeout: aiohttp.ClientTimeout | None = None) -> aiohttp.ClientResponse:
         # The body is not given here: what is JSON already needs no walk through it.
         method, url, headers, _, _ = await self.client.param_serialize(
             METHODS[call.verb], call.path, header_params=call.headers, auth_settings=["BearerToken"]
         )
         where = f"{url}?{urlencode(call.query)}" if call.query else url
-        answer = await self.client.call_api(method, where, headers, call.body, _request_timeout=self.timeout)
+        answer = await self.client.call_api(method, where, headers, call.body, _request_timeout=timeout or self.timeout)
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Whole lines, however long."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
 
 
 async def _body(response: aiohttp.ClientResponse, limit_bytes: int | None) -> bytes:

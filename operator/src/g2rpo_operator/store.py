@@ -1,6 +1,6 @@
 """What the watches told last: jobs as they are, their objects as records. Memory follows what is ours.
 
-Who calls this: `handlers.py` and `resync.py` fill it, `reconcile.py` reads it and puts in what the API
+Who calls this: `watch.py` and `resync.py` fill it, `reconcile.py` reads it and puts in what the API
 server answered to its own writes, so that the next look does not wait for the watch. Objects carry
 versions; an older one never replaces a newer one, and what is gone does not come back.
 """
