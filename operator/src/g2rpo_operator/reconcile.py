@@ -44,6 +44,8 @@ RESOURCES: dict[Kind, Resource] = {
     "ConfigMap": cluster.CONFIG_MAPS,
 }
 AT_ONCE = 0.0
+KEPT = 500
+"""Jobs that are kept as they were read."""
 STEPS = 4
 """How many steps of one job may follow each other at once, before others have their turn."""
 
@@ -62,6 +64,8 @@ class Reconciler:
     clock: Callable[[], datetime]
     _written: dict[Key, datetime] = field(default_factory=dict)
     """When the status of a job was last written by this process."""
+    _read: dict[str, tuple[Any, G2RPOJob]] = field(default_factory=dict)
+    """By uid: the jobs that were looked at last, and what of them was read; to read one is a tenth of a look."""
 
     async def look(self, key: Key) -> float | None:
         """Look at a job, again as long as one step leads to the next: what is begun is not left for others to begin.
@@ -86,11 +90,23 @@ class Reconciler:
         status = JobStatus.model_validate(manifest.get("status") or {})
         with job_context("/".join(key), status.attempt):
             try:
-                job = job_of(manifest, known=status.attempt > 0)
+                job = self._job(manifest, known=status.attempt > 0)
             except SpecError as error:
                 return await self._refuse(manifest, status, error)
             view = self._view(manifest, job, status)
             return await self._carry_out(manifest, status, view, decide(view))
+
+    def _job(self, manifest: Manifest, *, known: bool) -> G2RPOJob:
+        """See `job_of`."""
+        metadata = manifest["metadata"]
+        says = metadata.get("generation"), metadata.get("labels"), metadata.get("annotations")
+        kept = self._read.pop(metadata["uid"], None)
+        if kept is None or kept[0] != says:
+            kept = says, job_of(manifest, known=known)
+        self._read[metadata["uid"]] = kept  # as the youngest
+        if len(self._read) > KEPT:
+            del self._read[next(iter(self._read))]
+        return kept[1]
 
     def _view(self, manifest: Manifest, job: G2RPOJob, status: JobStatus) -> View:
         metadata = manifest["metadata"]
