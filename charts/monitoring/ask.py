@@ -94,13 +94,16 @@ def any_of(values: Sequence[str]) -> str:
     return "|".join(re.escape(value).replace("\\-", "-") for value in values)
 
 
-def choices(dashboard: Json, prometheus: Prometheus, span: Span) -> dict[str, list[str]]:
-    """The values that each variable of the dashboard offers; those of later ones depend on earlier ones."""
+def choices(
+    dashboard: Json, prometheus: Prometheus, span: Span, chosen: Mapping[str, list[str]] | None = None
+) -> dict[str, list[str]]:
+    """The chosen values of each variable of the dashboard, or all that it offers, which depends on earlier ones."""
     found: dict[str, list[str]] = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            chosen = {name: any_of(values) for name, values in found.items()}
-            found[variable["name"]] = prometheus.label_values(filled(variable["query"], chosen), span)
+            before = {name: any_of(values) for name, values in found.items()}
+            offered = prometheus.label_values(filled(variable["query"], before), span)
+            found[variable["name"]] = (chosen or {}).get(variable["name"], offered)
     return found
 
 

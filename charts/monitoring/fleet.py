@@ -34,6 +34,8 @@ ABOUT = About(
 JOB = ("namespace", "name")
 PHASE = over("max", (*JOB, "phase"), job("phase"))
 GPU_SECONDS = job("gpu_seconds_total")
+BUSY = over("max", JOB, f"rate({GPU_SECONDS}[1h])")
+"""It grows with each status that the operator writes, which may be minutes apart: over less it would leap."""
 COLOURED = {"type": "color-text"}
 PHASE_COLOURS = {
     "Pending": "light-yellow",
@@ -88,9 +90,9 @@ def _glance() -> list[PanelBuilder]:
         facts("Jobs", "By phase.", units.NoUnit, Query(over("sum", ("phase",), PHASE), "{{phase}}")).span(12),
         facts(
             "Busy GPUs",
-            "GPUs that the jobs hold, on average over the last minutes.",
+            "GPUs that the jobs held, on average over the last hour.",
             units.NoUnit,
-            Query(f"sum({over('max', JOB, f'rate({GPU_SECONDS}[$__rate_interval])')})", "GPUs"),
+            Query(f"sum({BUSY})", "GPUs"),
         ).decimals(1),
         facts(
             "Waiting jobs",
@@ -131,11 +133,9 @@ def _history() -> list[PanelBuilder]:
         phases,
         stacked(
             "Busy GPUs",
-            "GPUs that the jobs hold, by namespace.",
+            "GPUs that the jobs held, on average over the hour before, by namespace.",
             units.NoUnit,
-            Query(
-                over("sum", ("namespace",), over("max", JOB, f"rate({GPU_SECONDS}[$__rate_interval])")), "{{namespace}}"
-            ),
+            Query(over("sum", ("namespace",), BUSY), "{{namespace}}"),
         ),
         stacked(
             "Restarts by reason",

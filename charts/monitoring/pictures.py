@@ -20,7 +20,7 @@ from monitoring.generate import dashboard
 Panel = dict[str, Any]
 Page = dict[str, Any]
 """What the page in render/ draws: the dashboard, its panels with their answers, the time shown."""
-COLOURS = 96
+COLOURS = 160
 GRID = 38
 """Pixels of a unit of height, the gap included."""
 
@@ -28,7 +28,7 @@ GRID = 38
 def page(name: str, prometheus: Prometheus, span: Span, chosen: dict[str, list[str]] | None = None) -> Page:
     """A dashboard with what its panels show; `chosen` are values of variables, in place of all."""
     board = json.loads(dashboard(name))
-    values = choices(board, prometheus, span) | (chosen or {})
+    values = choices(board, prometheus, span, chosen)
     shown = [
         {
             "panel": panel | {"title": filled(panel["title"], seen)},

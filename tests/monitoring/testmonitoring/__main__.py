@@ -25,8 +25,8 @@ def pictures_of_runs(prometheus: Prometheus, span: Span, output: Path) -> None:
 
     def shown(name: str, *jobs: str) -> dict[str, Any]:
         lived = prometheus.over(f"{TRAINER}iteration{{job_name=~'{'|'.join(jobs)}'}}", span)
-        begun = min(one["values"][0][0] for one in lived)
-        return page(name, prometheus, replace(span, start=begun), {"job_name": [*jobs]})
+        times = [time for one in lived for time, _ in one["values"]]
+        return page(name, prometheus, replace(span, start=min(times), end=max(times)), {"job_name": [*jobs]})
 
     for name in ("run", "performance", "rewards"):
         picture(shown(name, runs.GOOD), output / f"dashboard-{name}.png")
