@@ -391,6 +391,22 @@ def test_whatever_lines_do_two_never_lead_and_in_the_end_one_does(
     run(main())
 
 
+def test_who_waits_says_for_whom_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    candidates = Candidates()
+
+    async def main() -> None:
+        for name in ("a", "b"):
+            candidates.join(name)
+            await asyncio.sleep(5)
+        await asyncio.sleep(60)
+        await candidates.leave("a")
+        await asyncio.sleep(60)
+
+    with caplog.at_level("INFO"):
+        run(main())
+    assert [line for line in caplog.messages if "waits" in line] == ["b waits: the leader is a"]
+
+
 def test_an_identity_is_new_after_each_start() -> None:
     found = {new_identity("g2rpo-operator-0") for _ in range(100)}
     assert len(found) == 100

@@ -172,12 +172,18 @@ class Leader:
     def _is_anothers(self, lease: Manifest) -> bool:
         spec = lease.get("spec") or {}
         if spec != self._seen:
+            self._tell_holder(spec.get("holderIdentity"))
             self._seen, self._seen_at = spec, _now()
         if not spec.get("holderIdentity") or spec["holderIdentity"] == self.terms.identity:
             return False
         promised: float = spec.get("leaseDurationSeconds") or self.terms.duration_seconds
         self._respected_until = self._seen_at + promised
         return _now() < self._respected_until
+
+    def _tell_holder(self, holder: str | None) -> None:
+        """Whoever reads the log of this replica learns where to look, once for each leader."""
+        if holder not in (None, "", self.terms.identity, (self._seen or {}).get("holderIdentity")):
+            logger.info("%s waits: the leader is %s", self.terms.identity, holder)
 
     def _signed(self, lease: Manifest) -> Manifest:
         """The lease, renewed or taken over."""
