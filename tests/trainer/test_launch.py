@@ -127,7 +127,14 @@ time.sleep(600)
 
 
 def test_a_rank_that_only_lost_another_one_is_not_what_is_told(launcher: Launch) -> None:
-    program = "say(exitCode=7 - rank, rank=rank, message=str(rank)); sys.exit(7 - rank)"
+    program = """
+if rank == 1:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which it gets when the other one ends
+    touch("1")
+wait("1")
+say(exitCode=7 - rank, rank=rank, message=str(rank))
+sys.exit(7 - rank)
+"""
     said = report(launcher(program))
     assert (said.exit_code, said.rank) == (6, 1)
 
@@ -168,7 +175,8 @@ def test_a_rank_that_ends_without_a_word_is_told_by_its_code(launcher: Launch) -
 
 
 def test_what_a_rank_said_before_it_was_killed_does_not_count(launcher: Launch) -> None:
-    said = report(launcher("say(exitCode=0, rank=rank, message='done'); os.kill(os.getpid(), signal.SIGSEGV)"))
+    program = "say(exitCode=0, rank=rank, message='done'); os.kill(os.getpid(), signal.SIGSEGV)"
+    said = report(launcher(program, processes=1, nodes=2))
     assert (said.exit_code, said.message) == (139, "rank 0 was killed by signal 11 (SIGSEGV)")
 
 
