@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from g2rpo_trainer.errors import RewardError
-from g2rpo_trainer.rewards.foreign import said
+from g2rpo_trainer.rewards.foreign import told_as
 from g2rpo_trainer.rewards.protocol import Reward
 
 
@@ -38,15 +38,13 @@ def load_custom(entry_point: str, arguments: Mapping[str, Any], batch_size: int,
 
 def _made(entry_point: str, arguments: Mapping[str, Any], batch_size: int, device: torch.device) -> Any:
     module, _, name = entry_point.partition(":")
-    try:
+    with told_as(  # importing runs it
+        lambda why: (
+            f"custom.entryPoint {entry_point!r} cannot be imported: {why}; install its package in the image, or put "
+            "the folder that holds it on PYTHONPATH"
+        )
+    ):
         found = getattr(import_module(module), name)
-    except Exception as error:  # importing runs anybody's code
-        raise RewardError(
-            f"custom.entryPoint {entry_point!r} cannot be imported: {said(error)}; install its "
-            "package in the image, or put the folder that holds it on PYTHONPATH"
-        ) from error
-    try:
+    given = ", ".join([*arguments, "batch_size", "device"])
+    with told_as(lambda why: f"custom.entryPoint {entry_point!r} cannot be made with {given}: {why}"):
         return found(**arguments, batch_size=batch_size, device=device)
-    except Exception as error:  # and so does making it
-        given = ", ".join([*arguments, "batch_size", "device"])
-        raise RewardError(f"custom.entryPoint {entry_point!r} cannot be made with {given}: {said(error)}") from error

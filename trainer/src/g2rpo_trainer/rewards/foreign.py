@@ -7,7 +7,11 @@ is raised, since nothing else is known of that code, and each goes on to say who
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from g2rpo_trainer.errors import RewardError
 
 _OURS = str(Path(__file__).resolve().parents[1])
 _IMPORTING = "importlib"
@@ -20,3 +24,12 @@ def said(error: Exception) -> str:
     foreign = [f for f in frames if not f.filename.startswith(_OURS) and _IMPORTING not in f.filename]
     where = f" ({Path(foreign[0].filename).name}, line {foreign[0].lineno})" if foreign else ""
     return f"{type(error).__name__}: {error}{where}"
+
+
+@contextmanager
+def told_as(message: Callable[[str], str]) -> Iterator[None]:
+    """Inside, such code runs: whatever it raises becomes a RewardError, whose message is made from what is `said`."""
+    try:
+        yield
+    except Exception as error:
+        raise RewardError(message(said(error))) from error
