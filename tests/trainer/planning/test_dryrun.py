@@ -59,7 +59,12 @@ def test_a_layer_keeps_its_input_and_its_gradient_takes_what_its_weight_takes() 
 @pytest.mark.parametrize("blocks", [2, 6])
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
-def test_a_real_network_allocates_what_the_dry_run_says(blocks: int, checkpointed: bool, compute: torch.dtype) -> None:
+def test_a_real_network_allocates_what_the_dry_run_says(
+    blocks: int, checkpointed: bool, compute: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # oneDNN's scratch memory hangs on the processor's instructions and the number of threads
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+
     def make(device: str) -> nn.ModuleList:
         with torch.device(device):
             return nn.ModuleList(
@@ -69,7 +74,7 @@ def test_a_real_network_allocates_what_the_dry_run_says(blocks: int, checkpointe
 
     def run(network: nn.ModuleList) -> None:
         x = torch.zeros(8 * ROWS, WIDTH)
-        with torch.autocast("cpu", torch.bfloat16, enabled=compute == torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=compute == torch.bfloat16, cache_enabled=False):
             for block in network:
                 x = x + (checkpoint(block, x, use_reentrant=False) if checkpointed else block(x))
         x.float().square().mean().backward()
@@ -79,7 +84,7 @@ def test_a_real_network_allocates_what_the_dry_run_says(blocks: int, checkpointe
     with FakeTensorMode():
         fake(drawn)
         planned = memory_of(lambda: run(drawn), drawn.parameters())
-    assert planned.peak == pytest.approx(measured_peak(lambda: run(real)), rel=0.1)
+    assert planned.peak == pytest.approx(measured_peak(lambda: run(real)), rel=0.02)
 
 
 def measured_peak(act: Callable[[], object]) -> int:
