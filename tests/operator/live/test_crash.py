@@ -110,6 +110,7 @@ def die_once(lanes: Queue[Lane], number: int, crash: Crash) -> bool:
         lanes.put(lane)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_life_ends_the_same_wherever_the_operator_is_killed(lanes: Queue[Lane]) -> None:
     lane = lanes.get()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
+import pytest
+
 from live.together import together
 from live.world import World, condition
 from testcluster.api import Object
@@ -39,6 +41,7 @@ def run_to_the_end(world: World, attempt: int) -> Object:
     return world.phase("Succeeded")
 
 
+@pytest.mark.slow
 @together
 def test_a_lost_node_holds_its_pod_for_ever_and_the_job_goes_on_elsewhere(world: World) -> None:
     nodes = world.cluster.nodes(2, gpus=1, prefix=f"spare-{world.name[-5:]}", labels=SPARE, taint=True)

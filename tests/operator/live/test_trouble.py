@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from live.proxy import Fault
 from live.together import alone, together
 from live.traffic import Request
@@ -13,6 +15,7 @@ INACTIVITY_SECONDS = 70
 """After which a watch that says nothing at all counts as dead."""
 
 
+@pytest.mark.slow
 @together
 def test_watches_that_silently_deliver_nothing_are_noticed_and_meanwhile_lists_keep_the_job_going(world: World) -> None:
     mine = world.apart(resync_seconds=2)

@@ -168,7 +168,14 @@ def equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) 
     return all(torch.equal(weight, others[name]) for name, weight in some.items())
 
 
-@pytest.mark.parametrize("more", [{}, {"ema": {"decay": 0.5}}, {"deepspeed.zeroStage": 2}], ids=["", "mean", "sharded"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id=""),
+        pytest.param({"ema": {"decay": 0.5}}, id="mean", marks=pytest.mark.slow),
+        pytest.param({"deepspeed.zeroStage": 2}, id="sharded", marks=pytest.mark.slow),
+    ],
+)
 def test_the_best_is_handed_over_where_it_is_kept(
     more: dict[str, Any], job: MakeJob, open_run: OpenRun, folder: Path, judged: None
 ) -> None:

@@ -30,6 +30,7 @@ def written(folder: Path, sample: str, changes: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_job_is_tried_in_every_part(tmp_path: Path) -> None:
     done = check(written(tmp_path, "miniature-g2rpo", {}), "--deep", "--output", "json", "--gpu-memory", "1GiB")
     assert done.returncode == ExitCode.OK, done.stderr
@@ -55,6 +56,7 @@ def test_a_published_model_is_judged_before_it_is_downloaded(memory: str, tmp_pa
     assert done.returncode == ExitCode.MISSING_DATA
 
 
+@pytest.mark.slow
 def test_a_table_for_people_has_plan_memory_and_findings(tmp_path: Path) -> None:
     done = check(written(tmp_path, "miniature-g2rpo", {"tracking": {"wandb": {}}}))
     assert done.returncode == ExitCode.OK

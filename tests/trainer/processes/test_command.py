@@ -188,6 +188,7 @@ def test_a_mistake_is_answered_with_code_2_before_anything_heavy_is_imported(
     assert "height" in output
 
 
+@pytest.mark.slow
 def test_check_says_what_the_job_will_do(tmp_job: Callable[..., tuple[int, str]]) -> None:
     code, output = tmp_job("--check")
     assert code == ExitCode.OK

@@ -109,6 +109,7 @@ def test_every_pod_tells_of_its_own_ranks(trainer: Any) -> None:
         pod.finish(ExitCode.CHECKPOINTED)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_while_pods_wait_for_each_other_they_tell_it_and_go_at_once_when_told(trainer: Any) -> None:
     pod = trainer.pods(trainer.job("waiting", nodes=2), started=1)[0]
@@ -125,6 +126,7 @@ def test_while_pods_wait_for_each_other_they_tell_it_and_go_at_once_when_told(tr
     assert pod.said().message == "rank 0 was stopped before it had anything to save"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_environment_that_does_not_fit_the_job_is_code_2_and_told(trainer: Any) -> None:
     wide = trainer.start(trainer.job("wide", nodes=2))

@@ -41,6 +41,7 @@ def alone(document: Callable[..., dict[str, Any]], tmp_path_factory: pytest.Temp
     return {t: (trained[i * half :][:half], diary(folder, t.lower())) for i, t in enumerate(TRAINED)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", TRAINED)
 def test_weights_move_much_farther_than_rounding(alone: dict[str, Any], train: str) -> None:
     weights, _ = alone[train]

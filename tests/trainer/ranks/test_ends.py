@@ -90,7 +90,7 @@ def waits(pid: int) -> bool:
     [
         (2, "every rank"),
         (2, "the first"),
-        (4, "the last"),
+        pytest.param(4, "the last", marks=pytest.mark.slow),
         pytest.param(4, "every rank", marks=pytest.mark.slow),
         pytest.param(4, "the first", marks=pytest.mark.slow),
     ],
@@ -114,7 +114,7 @@ def test_a_signal_to_any_rank_lets_all_save_and_the_run_goes_on_with_another_num
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stage", [0, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (1, 2)), 3])
+@pytest.mark.parametrize("stage", [0, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (1, 2, 3))])
 def test_killed_in_the_middle_of_an_iteration_a_run_goes_on_bit_by_bit(
     document: Make, written: Write, tmp_path: Path, stage: int, size: int
 ) -> None:
