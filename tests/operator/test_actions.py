@@ -112,15 +112,23 @@ def told_at_once(told: JobStatus, seen: View) -> bool:
     return urgent(told, decide(seen).status)
 
 
-def test_a_start_that_goes_well_can_wait_to_be_written_and_one_that_does_not_cannot() -> None:
-    waits = attempt_of(pod(0, phase="Pending"), pod(1, phase="Pending"))
-    for reason in ("Pending", "Fault", "Resumed"):
-        told = status(condition("Running", "False", reason), phase="Pending")
-        assert not told_at_once(told, view(status=told, attempt=waits))
-        unplaced = attempt_of(pending_pod(unschedulable="0/4 nodes"), pending_pod(1))
-        assert told_at_once(told, view(status=told, attempt=unplaced))
-        assert told_at_once(told, view(status=told)), "all pods run"
+@pytest.mark.parametrize(("reason", "phase"), [("Pending", "Pending"), ("Fault", "Restarting")])
+def test_a_start_that_goes_well_is_not_told_for_a_minute_and_one_that_does_not_at_once(reason: str, phase: str) -> None:
+    told = status(condition("Running", "False", reason, message="as it was"), phase=phase)
+    waits = attempt_of(pod(0, phase="Pending"), pod(1, phase="Pending"), job=child(start_time=time(200)))
+    fresh = view(status=told, attempt=waits)
+    assert same_news(told, decide(later(fresh, 59)).status)
+    assert decide(later(fresh, 59)).look_again_seconds == 1
+    assert told_at_once(told, later(fresh, 60))
+    assert said(decide(later(fresh, 60)), "Running") == ("False", "ContainersStarting")
+    unplaced = attempt_of(pending_pod(unschedulable="0/4 nodes"), pending_pod(1))
+    assert told_at_once(told, view(status=told, attempt=unplaced))
+    assert told_at_once(told, view(status=told)), "all pods run"
+
+
+def test_that_what_held_a_start_is_gone_is_told_at_once() -> None:
     held = status(condition("Running", "False", "Unschedulable"), phase="Pending")
+    waits = attempt_of(pod(0, phase="Pending"), pod(1, phase="Pending"), job=child(start_time=time(200)))
     assert told_at_once(held, view(status=held, attempt=waits)), "people wait for this"
 
 
@@ -165,7 +173,7 @@ def test_mending_a_running_attempts_config_map_does_not_touch_its_image() -> Non
 
 
 def test_the_moments_of_scheduling_and_running_are_written_down_once() -> None:
-    starting = status(condition("Running", "False", "Pending"))
+    starting = status(condition("Running", "False", "ContainersStarting"))
     unplaced = decide(view(status=starting, attempt=attempt_of(pod(0), pending_pod(1)))).status
     assert (unplaced.scheduled_time, unplaced.running_time) == (None, None)
     placed = decide(view(status=starting, attempt=attempt_of(pod(0), pod(1, phase="Pending")))).status

@@ -15,6 +15,7 @@ from testoperator.records import (
     at,
     attempt_of,
     child,
+    condition,
     ended_pod,
     job,
     later,
@@ -69,6 +70,13 @@ def test_a_job_without_pods_waits_for_them() -> None:
     assert waiting(starting()) == Waiting(False, Reason.CONTAINERS_STARTING, "waiting for 2 pods to run")
     one = replace(starting(), job=job(workers={"nodes": 1}))
     assert waiting(one).message == "waiting for 1 pod to run"
+
+
+def test_for_a_minute_what_was_announced_stands() -> None:
+    announced = status(condition("Running", "False", "Disrupted", message="the node went"))
+    seen = view(status=announced, attempt=attempt_of(pod(0), pending_pod(1), job=child(start_time=time(100))))
+    assert waiting(replace(seen, now=at(159))) == Waiting(False, Reason.DISRUPTED, "the node went")
+    assert said_of(replace(seen, now=at(160))) == (False, Reason.CONTAINERS_STARTING)
 
 
 def test_the_scheduler_is_quoted_with_the_name_of_the_pod() -> None:

@@ -13,7 +13,7 @@ class Reason(StrEnum):
 
     # before ranks run
     PENDING = "Pending"
-    """The job was seen; its pods are about to be created. Nothing to do."""
+    """The job was seen; its pods are being created and started. Nothing to do."""
     QUEUED = "Queued"
     """Kueue has not admitted the job yet. See its queue: kubectl describe workload."""
     FAILED_CREATE = "FailedCreate"

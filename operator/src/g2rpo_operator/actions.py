@@ -96,7 +96,7 @@ def end_by_deadline(view: View) -> Decision:
 def begin(view: View) -> Decision:
     """Decide on the first attempt."""
     status = next_attempt(view.status, view.now)
-    return Decision(pending(status, view, Reason.PENDING, "pods are about to be created"))
+    return Decision(pending(status, view, Reason.PENDING, "pods are being created and started"))
 
 
 def resume(view: View) -> Decision:

@@ -16,22 +16,8 @@ from g2rpo_operator import actions, limits, statuses
 from g2rpo_operator.actions import HOPELESS_WAITS
 from g2rpo_operator.failure import last_word
 from g2rpo_operator.notes import notes_between, storage_notes
+from g2rpo_operator.waiting import FOLLOWED
 from g2rpo_operator.world import Decision, View
-
-FOLLOWED = frozenset(
-    {
-        Reason.QUEUED,
-        Reason.FAILED_CREATE,
-        Reason.UNSCHEDULABLE,
-        Reason.IMAGE_PULL_FAILED,
-        Reason.CONFIG_MISSING,
-        Reason.CONTAINERS_STARTING,
-        Reason.RANKS_STARTING,
-        Reason.TRAINING,
-        Reason.STOPPING,
-    }
-)
-"""Reasons of the condition Running that are only given to an attempt whose Job was there."""
 
 
 @dataclass(frozen=True)

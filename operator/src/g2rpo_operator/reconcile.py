@@ -23,7 +23,7 @@ from g2rpo_api.parse import parse_job
 from g2rpo_api.status import JobStatus, Reason
 from g2rpo_operator import actions, cluster, render, statuses
 from g2rpo_operator.cluster import Cluster, Resource
-from g2rpo_operator.decide import FOLLOWED, decide
+from g2rpo_operator.decide import decide
 from g2rpo_operator.errors import AlreadyExistsError, ClusterError, RejectedError, TransientError
 from g2rpo_operator.logs import job_context
 from g2rpo_operator.metrics import Metrics
@@ -295,15 +295,8 @@ def same_news(before: JobStatus, after: JobStatus) -> bool:
 
 
 def urgent(before: JobStatus, after: JobStatus) -> bool:
-    """Whether a change is more than news of progress, or of a start that goes well: those can wait for more."""
-    return _state(before) != _state(after) and not _is_starting(before, after)
-
-
-def _is_starting(before: JobStatus, after: JobStatus) -> bool:
-    """Whether an attempt that was announced has got its objects, and nothing is wrong with them so far."""
-    told, seen = before.condition("Running"), after.condition("Running")
-    starting = seen is not None and seen.reason == Reason.CONTAINERS_STARTING
-    return starting and told is not None and told.reason not in FOLLOWED and before.attempt == after.attempt
+    """Whether a change is more than news of progress, which can wait for more."""
+    return _state(before) != _state(after)
 
 
 def _state(status: JobStatus) -> tuple[object, ...]:

@@ -62,9 +62,10 @@ class Call:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Which kind of patch a patch is."""
+        """Which kind of patch a patch is; that the events of a watch are not packed, since each would be alone."""
         kind = "application/merge-patch+json" if self.verb == "patch" else "application/json"
-        return {"Accept": "application/json", "Content-Type": kind}
+        plain = {"Accept-Encoding": "identity"} if "watch" in self.query else {}
+        return {"Accept": "application/json", "Content-Type": kind, **plain}
 
 
 def event_about(

@@ -68,8 +68,7 @@ class Settings(BaseModel):
     resync_seconds: Seconds = 300.0
     """How often everything is listed, in case a watch has missed something."""
     status_interval_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0
-    """Least time between two writes of a job's progress, or of a start that goes well; other changes of its phase are
-    written at once."""
+    """Least time between two writes of a job's progress; changes of its phase are written at once."""
     progress_interval_seconds: Seconds = 15.0
     """How often running jobs are asked for their progress."""
     progress_timeout_seconds: Seconds = 5.0

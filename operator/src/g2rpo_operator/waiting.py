@@ -15,6 +15,7 @@ IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "Invalid
 CONFIG_WAITS = ("CreateContainerConfigError",)
 RUNTIME_WAITS = ("CreateContainerError", "RunContainerError")
 PATIENCE_SECONDS = 60.0
+"""For which nobody is told of pods that are just being created and started, or of ranks that give no answer yet."""
 NO_CLAIM = "persistentvolumeclaim"
 """What the scheduler names, in whatever case, when a pod waits for a volume and not for a node."""
 REMEDY = {
@@ -28,6 +29,20 @@ HELD = (
     (Reason.CONTAINERS_STARTING, RUNTIME_WAITS),
 )
 """What a container may wait for, by what a person should know first."""
+FOLLOWED = frozenset(
+    {
+        Reason.QUEUED,
+        Reason.FAILED_CREATE,
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.CONFIG_MISSING,
+        Reason.CONTAINERS_STARTING,
+        Reason.RANKS_STARTING,
+        Reason.TRAINING,
+        Reason.STOPPING,
+    }
+)
+"""Reasons of the condition Running that are only given to an attempt whose Job was there."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +56,16 @@ class Waiting:
 
 def waiting(view: View) -> Waiting:
     """What is to be said of the current attempt, which has its objects."""
-    attempt, nodes = view.attempt, view.job.spec.workers.nodes
     if queued(view):
         return Waiting(False, Reason.QUEUED, _who_suspends(view))
     if view.status.running_time is not None or all_run(view):
         return _running(view)
+    return _trouble(view) or _start(view)
+
+
+def _trouble(view: View) -> Waiting | None:
+    """What keeps pods from running, if anything does."""
+    attempt = view.attempt
     unschedulable = next((pod for pod in attempt.pods if pod.unschedulable), None)
     if unschedulable is not None and NO_CLAIM in unschedulable.unschedulable.lower():
         words = f"{unschedulable.name}: {unschedulable.unschedulable}; {REMEDY[Reason.CONFIG_MISSING]}"
@@ -56,8 +76,16 @@ def waiting(view: View) -> Waiting:
         held = next((pod for pod in attempt.pods if pod.waiting_reason in waits), None)
         if held is not None:
             return Waiting(False, reason, f"{complaint(held)}; {REMEDY[reason]}")
-    if len(attempt.pods) < nodes and patience_left_seconds(view) == 0:
+    if len(attempt.pods) < view.job.spec.workers.nodes and patience_left_seconds(view) == 0:
         return Waiting(False, Reason.FAILED_CREATE, _refusal(view))
+    return None
+
+
+def _start(view: View) -> Waiting:
+    """Of a start that goes well nothing is told for a while: most have ended by then, which saves a write of each."""
+    announced, nodes = view.status.condition("Running"), view.job.spec.workers.nodes
+    if announced is not None and announced.reason not in FOLLOWED and patience_left_seconds(view) != 0:
+        return Waiting(False, Reason(announced.reason), announced.message)
     return Waiting(False, Reason.CONTAINERS_STARTING, f"waiting for {nodes} {'pod' if nodes == 1 else 'pods'} to run")
 
 
