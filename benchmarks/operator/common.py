@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ import yaml
 
 from g2rpo_operator.cluster import Cluster, Resource
 from testcluster.cluster import Cluster as TestCluster
-from testcluster.process import wait_until
+from testcluster.process import launch, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "scale"
@@ -56,18 +55,12 @@ async def many(count: int, work: Callable[[int], Awaitable[Any]]) -> None:
     await asyncio.gather(*(worker() for _ in range(SIMULTANEOUS)))
 
 
-async def until_all(count: int, finished: Callable[[], Awaitable[int]], poll_seconds: float = 2.0) -> None:
-    """Wait until so many are finished, saying how many are."""
-    started = time.monotonic()
-    while (done := await finished()) < count:
-        print(f"  {time.monotonic() - started:5.0f} s: {done} of {count}", file=sys.stderr, flush=True)
-        await asyncio.sleep(poll_seconds)
-
-
-async def until_none(client: Cluster, resource: Resource, fields: str, poll_seconds: float = 0.5) -> None:
-    """Wait until no object has these fields. One object at most is sent, so that waiting costs next to nothing."""
-    path = f"{resource.path(NAMESPACE)}?{urlencode({'fieldSelector': fields, 'limit': 1})}"
-    while json.loads(await client.get_bytes(path))["items"]:
+async def until_none(
+    client: Cluster, resource: Resource, fields: str, labels: str = "", poll_seconds: float = 0.5
+) -> None:
+    """Wait until no object has these fields and labels. One object at most is sent: waiting costs next to nothing."""
+    query = urlencode({"fieldSelector": fields, "labelSelector": labels, "limit": 1})
+    while json.loads(await client.get_bytes(f"{resource.path(NAMESPACE)}?{query}"))["items"]:
         await asyncio.sleep(poll_seconds)
 
 
@@ -118,7 +111,8 @@ def operator(plane: TestCluster, **settings: str) -> Iterator[Operator]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     given = {"KUBECONFIG": kubeconfig, "G2RPO_OPERATOR_PORT": port}
-    process = subprocess.Popen([sys.executable, "-m", "g2rpo_operator"], env=os.environ | QUIET | settings | given)
+    program = [sys.executable, "-m", "g2rpo_operator"]
+    process = launch(program, Path("/dev/stderr"), os.environ | QUIET | settings | given)
     try:
         while not ready(port):
             time.sleep(0.2)

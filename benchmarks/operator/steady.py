@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common import NAMESPACE, Operator, install, manifest, many, operator, requests, until_all
+from common import NAMESPACE, Operator, install, manifest, many, operator, requests, until_none
 
 from g2rpo_operator import cluster as api
 from testcluster.cluster import Cluster as TestCluster
@@ -28,6 +28,7 @@ from testcluster.options import SCALE
 FOREIGN, FINISHED, WAITING = 5000, 1000, 10000
 STEPS = 4
 """In how many equal parts the waiting jobs come."""
+QUEUE = "kueue.x-k8s.io/queue-name"
 IDLE_SECONDS = 120
 SETTLE_SECONDS = 10
 WRITES = ("create", "update", "patch", "delete")
@@ -120,14 +121,10 @@ async def measure(plane: TestCluster) -> list[State]:
 async def wait_in_queue(client: api.Cluster, step: int) -> None:
     """One part of the waiting jobs more; returns when all of them are known to wait."""
     first, count = FINISHED + (step - 1) * WAITING // STEPS, WAITING // STEPS
-    labels = {"kueue.x-k8s.io/queue-name": "team"}
+    labels = {QUEUE: "team"}
     await many(count, lambda index: client.create(api.JOBS, NAMESPACE, manifest(first + index, labels=labels)))
-
-    async def queued() -> int:
-        jobs = await client.list(api.JOBS, NAMESPACE, "kueue.x-k8s.io/queue-name")
-        return sum(job.get("status", {}).get("phase") == "Queued" for job in jobs)
-
-    await until_all(step * count, queued, poll_seconds=10)
+    await until_none(client, api.JOBS, "status.phase!=Queued", QUEUE)
+    print(f"{step * count} jobs wait", file=sys.stderr, flush=True)
 
 
 def verdict(states: list[State]) -> list[str]:

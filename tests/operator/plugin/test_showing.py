@@ -133,7 +133,7 @@ def test_the_curve_is_drawn_from_what_the_operator_kept_and_what_is_newer(person
     keep_curve(person, person.make(status=running(progress=progress())))
     said = person("curve", "portrait")
     assert said.lines[0] == "portrait: trained reward"
-    assert said.lines[-1] == "iteration 1: 0.01   60: 0.06   best 0.5 at 50"
+    assert said.lines[-1] == "iteration 1: 0.01   60: 0.06   highest 0.5 at 50"
     assert len(drawn(said.out)) == 14
 
 
@@ -141,7 +141,7 @@ def test_one_reward_is_drawn_alone(person: Person) -> None:
     keep_curve(person, person.make(status=running(progress=progress())))
     said = person("curve", "portrait", "--reward", "ocr")
     assert said.lines[0] == "portrait: ocr"
-    assert said.lines[-1] == "iteration 1: 0.01   50: 0.5   best 0.5 at 50"
+    assert said.lines[-1] == "iteration 1: 0.01   50: 0.5   highest 0.5 at 50"
     assert person("curve", "portrait", "--reward", "orc", code=1).err == (
         "error: no reward 'orc' in the curve; there is ocr\n"
     )
@@ -149,7 +149,7 @@ def test_one_reward_is_drawn_alone(person: Person) -> None:
 
 def test_before_it_is_kept_the_status_has_the_shape(person: Person) -> None:
     person.make(status=running(progress=progress()))
-    assert person("curve", "portrait").lines[-1] == "iteration 1: 0.001   60: 0.06   best 0.06 at 60"
+    assert person("curve", "portrait").lines[-1] == "iteration 1: 0.001   60: 0.06   highest 0.06 at 60"
     assert person("curve", "portrait", "--csv").out.splitlines() == [
         "iteration,reward",
         "1,0.001",

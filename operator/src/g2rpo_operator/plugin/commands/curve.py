@@ -109,9 +109,7 @@ def _points(job: Seen, files: dict[str, str], reward: str | None) -> list[Point]
 
 
 def _ends(points: list[Point]) -> Text:
-    """The first and last value, and the best."""
-    best = max(points, key=lambda point: point[1])
-    first, last = points[0], points[-1]
-    return Text(
-        f"iteration {first[0]:g}: {first[1]:.4g}   {last[0]:g}: {last[1]:.4g}   best {best[1]:.4g} at {best[0]:g}"
-    )
+    """The first and last value, and the highest: of one iteration, where the status has means of several."""
+    first, last, highest = points[0], points[-1], max(points, key=lambda point: point[1])
+    ends = f"iteration {first[0]:g}: {first[1]:.4g}   {last[0]:g}: {last[1]:.4g}"
+    return Text(f"{ends}   highest {highest[1]:.4g} at {highest[0]:g}")
