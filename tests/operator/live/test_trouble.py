@@ -112,7 +112,7 @@ def test_a_storm_of_server_errors_for_what_was_done_all_the_same_repeats_nothing
 
 @together
 def test_a_storm_of_silence_delays_a_job_and_changes_nothing(world: World) -> None:
-    stormy_life(world, Fault(None, share=0.2, of=answerable), request_timeout_seconds=2)
+    stormy_life(world, Fault(None, share=0.3, of=answerable), request_timeout_seconds=2)
 
 
 @together
