@@ -21,6 +21,7 @@ from typing import Any
 
 from common import NAMESPACE, Operator, install, manifest, many, operator, requests, until_none
 
+from g2rpo_api import contract
 from g2rpo_operator import cluster as api
 from testcluster.cluster import Cluster as TestCluster
 from testcluster.options import SCALE
@@ -28,7 +29,6 @@ from testcluster.options import SCALE
 FOREIGN, FINISHED, WAITING = 5000, 1000, 10000
 STEPS = 4
 """In how many equal parts the waiting jobs come."""
-QUEUE = "kueue.x-k8s.io/queue-name"
 IDLE_SECONDS = 120
 SETTLE_SECONDS = 10
 WRITES = ("create", "update", "patch", "delete")
@@ -121,9 +121,9 @@ async def measure(plane: TestCluster) -> list[State]:
 async def wait_in_queue(client: api.Cluster, step: int) -> None:
     """One part of the waiting jobs more; returns when all of them are known to wait."""
     first, count = FINISHED + (step - 1) * WAITING // STEPS, WAITING // STEPS
-    labels = {QUEUE: "team"}
+    labels = {contract.LABEL_QUEUE: "team"}
     await many(count, lambda index: client.create(api.JOBS, NAMESPACE, manifest(first + index, labels=labels)))
-    await until_none(client, api.JOBS, "status.phase!=Queued", QUEUE)
+    await until_none(client, api.JOBS, "status.phase!=Queued", contract.LABEL_QUEUE)
     print(f"{step * count} jobs wait", file=sys.stderr, flush=True)
 
 

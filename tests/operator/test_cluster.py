@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from aiohttp import web
 from kubernetes.aio.config import incluster_config
 
 from g2rpo_operator import cluster as edge
@@ -296,6 +297,39 @@ def test_every_request_is_counted_with_its_outcome(cluster: RealCluster, namespa
         ("patch", "configmaps", "200"),
         ("delete", "configmaps", "200"),
     ]
+
+
+def test_only_the_answers_to_lists_come_packed(tmp_path: Path) -> None:
+    """The API server would pack each event of a watch alone, which costs it more than what is in the event."""
+    asked: dict[str, str] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        asked["watch" if "watch" in request.query else "list"] = request.headers["Accept-Encoding"]
+        return web.Response() if "watch" in request.query else web.json_response({"items": [], "metadata": {}})
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        file = kubeconfig_of("http://{}:{}".format(*runner.addresses[0]), tmp_path)
+        async with edge.Cluster.connect(file) as api:
+            assert await api.list(PODS, None) == [event async for event in api.watch(PODS, None, "team")] == []
+        await runner.cleanup()
+
+    asyncio.run(main())
+    assert "gzip" in asked["list"]
+    assert asked["watch"] == "identity"
+
+
+def kubeconfig_of(server: str, folder: Path) -> Path:
+    """A file that names this API server, and nobody."""
+    named = {"cluster": {"server": server}, "user": {}, "context": {"cluster": "here", "user": "here"}}
+    lists = {f"{kind}s": [{"name": "here", kind: content}] for kind, content in named.items()}
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "here", **lists}))
+    return path
 
 
 def test_requests_under_way_at_once_are_as_many_as_connections(cluster: RealCluster, namespace: str) -> None:
