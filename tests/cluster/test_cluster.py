@@ -207,8 +207,8 @@ def test_running_pods_have_loopback_addresses_at_which_anything_may_be_served(cl
     addresses = [pod["status"]["podIP"] for pod in cluster.pods.wait_running(namespace, LABEL, 2)]
     assert len(set(addresses)) == 2
     for address in addresses:
-        with socket.create_server((address, 9464)) as server:
-            assert server.getsockname() == (address, 9464)
+        with socket.create_server((address, 9465)) as server:
+            assert server.getsockname() == (address, 9465)
 
 
 def test_the_audit_log_tells_who_asked_for_what(cluster: Cluster, namespace: str) -> None:

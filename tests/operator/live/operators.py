@@ -17,7 +17,7 @@ import yaml
 
 from live.proxy import Loop, Proxy, Upstream
 from live.recorder import PATHS, Recorder
-from live.trainer import Trainer
+from live.trainer import Server, Trainer
 from testcluster.cluster import Cluster
 from testcluster.locks import CHECKOUT
 from testcluster.process import Component, wait_until
@@ -101,7 +101,7 @@ class Stage:
     recorder: Recorder
     loop: Loop = field(default_factory=Loop)
     operators: list[Operator] = field(default_factory=list)
-    trainers: dict[str, Trainer] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
     """By address."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -151,14 +151,15 @@ class Stage:
 
     def trainer(self, address: str, document: dict[str, Any]) -> Trainer:
         """Serve progress at a pod's address, in place of a pod that had it before."""
-        before = self.trainers.pop(address, None)
-        if before is not None:
-            before.close()
-        self.trainers[address] = Trainer(address, document)
-        return self.trainers[address]
+        trainer = Trainer(document)
+        if address in self.servers:
+            self.servers[address].trainer = trainer
+        else:
+            self.servers[address] = Server(address, trainer)
+        return trainer
 
     def close(self) -> None:
-        for running in (*self.operators, *self.trainers.values()):
+        for running in (*self.operators, *self.servers.values()):
             running.close()
         self.recorder.stop()
         self.loop.stop()

@@ -44,41 +44,13 @@ def last_word(job: str, attempt: int, iteration: int, **more: Any) -> str:
     return json.dumps({"exitCode": 0, "rank": 0, "message": "done", "progress": told | {"curve": []}})
 
 
-class Server(ThreadingHTTPServer):
-    """Does not mind a client that goes away."""
-
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        pass
-
-
 @dataclass
 class Trainer:
-    """Serves until it is closed."""
+    """What rank 0 of one pod serves, and what it was asked for."""
 
-    address: str
     document: dict[str, Any]
     served: list[str] = field(default_factory=list)
     """Paths that were asked for."""
-
-    def __post_init__(self) -> None:
-        trainer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                trainer.served.append(self.path)
-                body = trainer.body(self.path)
-                self.send_response(200 if body else 404)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = Server((self.address, contract.DEFAULT_PORT), Handler)
-        threading.Thread(target=self.server.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
 
     def body(self, path: str) -> bytes:
         bodies = {
@@ -88,6 +60,44 @@ class Trainer:
         }
         return bodies.get(path, "").encode()
 
+
+class Server(ThreadingHTTPServer):
+    """Listens at an address until it is closed, on behalf of one trainer after the other.
+
+    A later pod of the address finds it listening: an address cannot be listened on anew while some process that is just
+    being started still holds, from its fork to its exec, what this one has closed.
+    """
+
+    daemon_threads = True
+    trainer: Trainer
+    """Who answers."""
+
+    def __init__(self, address: str, trainer: Trainer) -> None:
+        self.trainer = trainer
+        super().__init__((address, contract.DEFAULT_PORT), Handler)
+        threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
+
+    def handle_error(self, *_: object) -> None:
+        """Does not mind a client that goes away."""
+
     def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request to the trainer."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        trainer = self.server.trainer
+        trainer.served.append(self.path)
+        body = trainer.body(self.path)
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
