@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 # The fixtures `cluster` and `namespace`: one control plane for the whole session, started when a test first asks.
 pytest_plugins = ("testcluster.fixtures",)
@@ -20,3 +22,18 @@ os.environ["MPLBACKEND"] = "Agg"
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("repeatable")
+
+# Tests that share a control plane, which takes minutes of processor in each worker that has one.
+WITH_CONTROL_PLANE = ("tests/cluster/", "tests/manifests/", "tests/operator/")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    """Tests are handed out file by file, since a file's tests share what their fixtures made."""
+    return FilesAndOneControlPlane(config, log)
+
+
+class FilesAndOneControlPlane(LoadFileScheduling):
+    """One worker gets all that needs the control plane, which is the largest part and therefore handed out first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return WITH_CONTROL_PLANE[0] if nodeid.startswith(WITH_CONTROL_PLANE) else str(super()._split_scope(nodeid))
