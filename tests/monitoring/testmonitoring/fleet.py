@@ -49,8 +49,9 @@ def recorded(cluster: Cluster, folder: Path) -> Iterator[tuple[Prometheus, Span]
         prometheus = closing.enter_context(scraping(targets, folder))
         operator.start()
         wait_until(operator.leads, "the operator leads")
+        wait_until(lambda: newest(prometheus) > start, "there is something to count from")
         live(stage, operator)
-        end = time.time()
+        end = time.time() + SCRAPE_SECONDS  # a panel's last point may be so much earlier than the span's end
         wait_until(lambda: newest(prometheus) > end, "what happened is scraped")
         yield prometheus, Span(start, newest(prometheus), SCRAPE_SECONDS)
 
