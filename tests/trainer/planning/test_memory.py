@@ -31,6 +31,7 @@ from g2rpo_trainer.planning.estimates import MemoryEstimate
 from g2rpo_trainer.planning.footprint import footprint, trained_parameters
 from g2rpo_trainer.planning.gathering import LIVE, PREFETCHED, SMALL
 from g2rpo_trainer.planning.memory import buckets, estimate, reward_bytes, update_rows
+from g2rpo_trainer.planning.model_files import ModelFiles
 from g2rpo_trainer.planning.sketch import sketch
 
 
@@ -140,8 +141,20 @@ def test_stage_3_keeps_shares_of_all_and_whole_buckets(
         assert found[part] == share * -(-trained // 2)
 
 
+def layers(others: Mapping[str, tuple[int, ...]]) -> ModelFiles:
+    """A model of one linear layer and others."""
+    return ModelFiles({"proj.weight": (5, 8), "proj.bias": (5,), **others}, 0, 0, 4, 2, 2)
+
+
 def test_buckets_have_an_end() -> None:
-    assert buckets(spec("org/model", model=full()), 11 * 10**9) == 4 * DeepSpeedZeroConfig().reduce_bucket_size
+    training = spec("org/model", model=full())
+    assert buckets(training, layers({}), 11 * 10**9) == 4 * DeepSpeedZeroConfig().reduce_bucket_size
+
+
+def test_only_norms_need_a_bucket_of_their_own() -> None:
+    training = spec("org/model", model=full(precision="BFloat16"))
+    assert buckets(training, layers({}), 50) == 2 * 50
+    assert buckets(training, layers({"norm.weight": (5,)}), 50) == (2 + 4) * 50
 
 
 def test_the_most_may_be_while_text_is_encoded() -> None:

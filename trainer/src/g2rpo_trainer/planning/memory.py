@@ -71,7 +71,7 @@ def resident(training: TrainingSpec, ranks: int, files: ModelFiles) -> Mapping[s
         "small weights, whole": small_weights(training, ranks, files),
         "master weights": parts.master_weights,
         "gradients": parts.gradients if sharded else 0,
-        "gradient buckets": buckets(training, parts.trained_parameters) if sharded else 0,
+        "gradient buckets": buckets(training, files, parts.trained_parameters) if sharded else 0,
         "Adam's moments": parts.moments,
         "mean weights": parts.mean_weights,
         "VAE": parts.vae,
@@ -112,14 +112,21 @@ def _update(sketch: Sketch, ranks: int, gradients: int) -> int:
     return gradients + again
 
 
-def buckets(training: TrainingSpec, trained: int) -> int:
+def buckets(training: TrainingSpec, files: ModelFiles, trained: int) -> int:
     """Where ZeRO-3 collects gradients on their way to other ranks: a bucket for each precision in which they travel.
 
-    Those of linear layers do so in what is computed in, as adapters are; those of other layers in 32 bits.
+    Those of linear layers and convolutions do so in what is computed in; those of other layers, which hold vectors, in
+    32 bits. Adapters are linear layers.
     """
-    wide = FLOAT_BYTES if training.model.train.lora is None else 0
+    others = training.model.train.lora is None and any(_is_vector(*entry) for entry in files.transformer.items())
+    wide = FLOAT_BYTES if others else 0
     widths = FLOAT_BYTES if training.model.precision == "Float32" else wide + FROZEN_BYTES["BFloat16"]
     return widths * min(LARGEST_BUCKET, trained)
+
+
+def _is_vector(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is the weight of a norm."""
+    return len(shape) == 1 and name.endswith(".weight")
 
 
 def _rows(training: TrainingSpec, ranks: int) -> int:
