@@ -72,4 +72,4 @@ def team(machine: Cluster) -> Iterator[str]:
     machine.add_namespace("team")
     yield "team"
     machine.remove_namespace("team")
-    wait_until(lambda: not machine.api.answers("/api/v1/namespaces/team"), "the team is gone", 60)
+    wait_until(lambda: not machine.api.answers("/api/v1/namespaces/team"), "the team is gone", 120)

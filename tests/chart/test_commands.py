@@ -37,7 +37,7 @@ def unborn(machine: Cluster, helm: Helm) -> Iterator[Site]:
 def hand_out_tokens(site: Site) -> None:
     """As soon as the release has its accounts; its pods wait for them."""
     accounts = [site.place("serviceaccounts", name) for name in (OPERATOR, TRIAL)]
-    wait_until(lambda: all(map(site.cluster.api.answers, accounts)), "the release has its accounts", 60)
+    wait_until(lambda: all(map(site.cluster.api.answers, accounts)), "the release has its accounts", 120)
     site.hand_out_tokens()
 
 

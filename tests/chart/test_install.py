@@ -27,7 +27,7 @@ def test_what_is_installed_runs_a_job_and_passes_its_trial(site4: Site, team: st
     job = site4.create("first", team)
     job.wait("Running")
     assert len(job.pods()) == 2
-    assert "Phase:          Succeeded" in site4.helm.release("test", "--timeout=60s")
+    assert "Phase:          Succeeded" in site4.helm.release("test", "--timeout=180s")
     assert not site4.cluster.api.answers(site4.place("pods", f"{OPERATOR}-trial"))
     job.succeed()
     job.wait("Succeeded")
@@ -60,11 +60,11 @@ def test_a_whole_life(site: Site, team: str, tmp_path: Path) -> None:
     assert set(columns(site)) - set(before) == {"Seed"}
     wait_until(lambda: len(site.operators()) == 1, "there is one operator")
     assert site.operators()[0]["metadata"]["annotations"]["changed"] == "yes"
-    site.helm.release("rollback", "1", "--wait", "--timeout=60s")
+    site.helm.release("rollback", "1", "--wait", "--timeout=180s")
     assert columns(site) == before
     wait_until(lambda: len(site.operators()) == 2, "there are two operators again")
-    assert "Succeeded" in site.helm.release("test", "--timeout=60s")
-    told = site.helm.release("uninstall", "--wait", "--timeout=60s")
+    assert "Succeeded" in site.helm.release("test", "--timeout=180s")
+    told = site.helm.release("uninstall", "--wait", "--timeout=180s")
     assert "g2rpojobs.g2rpo.dev" in told
     wait_until(lambda: not site.operators(), "no operator is left")
     assert site.definition() is not None

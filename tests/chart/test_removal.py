@@ -18,10 +18,10 @@ def test_the_operator_goes_first(site: Site, team: str) -> None:
     job = site.create("orphan", team)
     job.wait("Running")
     site.let_collector_learn(team)
-    site.helm.release("uninstall", "--wait", "--timeout=60s")
+    site.helm.release("uninstall", "--wait", "--timeout=180s")
     wait_until(lambda: not site.operators(), "no operator is left")
     assert [pod["status"]["phase"] for pod in job.pods()] == ["Running"] * 2
-    site.cluster.kubectl("delete", PLURAL, job.name, "-n", team, "--timeout=30s")
+    site.cluster.kubectl("delete", PLURAL, job.name, "-n", team, "--timeout=180s")
     job.vanish()
 
 
@@ -32,17 +32,17 @@ def test_the_definition_goes_first(site4: Site, team: str) -> None:
     job.wait("Running")
     site4.let_collector_learn(team)
     before = site4.operators()
-    site4.cluster.kubectl("delete", "customresourcedefinition", f"{PLURAL}.g2rpo.dev", "--timeout=60s")
+    site4.cluster.kubectl("delete", "customresourcedefinition", f"{PLURAL}.g2rpo.dev", "--timeout=180s")
     job.vanish()
     for pod in before:  # which Kubernetes starts again, in place or elsewhere
-        wait_until(lambda pod=pod: "its definition was deleted; starting again" in site4.log(pod), "it ends", 60)
+        wait_until(lambda pod=pod: "its definition was deleted; starting again" in site4.log(pod), "it ends", 120)
         assert "starting again" in site4.log(pod).splitlines()[-1]
     after = [
         pod for pod in site4.operators() if pod["metadata"]["uid"] not in {old["metadata"]["uid"] for old in before}
     ]
     assert len(after) == 2
     for pod in after:
-        wait_until(lambda pod=pod: "waiting for its definition" in site4.log(pod), "it says what is missing", 60)
+        wait_until(lambda pod=pod: "waiting for its definition" in site4.log(pod), "it says what is missing", 120)
     site4.helm.upgrade(values())
     site4.create("found", team).wait("Running")
     assert {
@@ -55,7 +55,7 @@ def test_the_namespace_of_the_release_goes_first(site4: Site, team: str) -> None
     site4.install(values())
     job = site4.create("stays", team)
     job.wait("Running")
-    site4.cluster.kubectl("delete", "namespace", site4.home, "--timeout=60s")
+    site4.cluster.kubectl("delete", "namespace", site4.home, "--timeout=180s")
     assert [pod["status"]["phase"] for pod in job.pods()] == ["Running"] * 2
     with pytest.raises(HelmError, match="not found"):
         site4.helm.release("status")
@@ -70,11 +70,11 @@ def test_the_namespace_of_the_jobs_goes_first(site4: Site, team: str) -> None:
     site4.install(values())
     job = site4.create("buried", team)
     job.wait("Running")
-    site4.cluster.kubectl("delete", "namespace", team, "--timeout=60s")
+    site4.cluster.kubectl("delete", "namespace", team, "--timeout=180s")
     assert not site4.cluster.api.answers(job.path)
     other = site4.create("next", "default")
     other.wait("Running")
-    site4.cluster.kubectl("delete", PLURAL, other.name, "-n", "default", "--timeout=30s")
+    site4.cluster.kubectl("delete", PLURAL, other.name, "-n", "default", "--timeout=180s")
     other.vanish()
 
 
@@ -83,7 +83,7 @@ def test_a_definition_that_is_not_kept_takes_its_jobs_along(site: Site, team: st
     job = site.create("short", team)
     job.wait("Running")
     site.let_collector_learn(team)
-    site.helm.release("uninstall", "--wait", "--timeout=60s")
+    site.helm.release("uninstall", "--wait", "--timeout=180s")
     site.gone(DEFINITION)
     assert not site.cluster.api.answers(SERVED)
     job.vanish()
@@ -92,7 +92,7 @@ def test_a_definition_that_is_not_kept_takes_its_jobs_along(site: Site, team: st
 def test_nothing_of_the_release_is_left(site: Site) -> None:
     """But the definition, and the lease that the leader held."""
     site.install(values(networkPolicy={"enabled": True}))
-    site.helm.release("uninstall", "--wait", "--timeout=60s")
+    site.helm.release("uninstall", "--wait", "--timeout=180s")
     wait_until(lambda: not site.operators(), "no operator is left")
     everything = site.cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()
     listed = ",".join(name for name in everything if not name.startswith(("events", "replicasets", "pods.")))

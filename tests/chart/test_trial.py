@@ -33,7 +33,7 @@ def home(machine: Cluster) -> Iterator[Cluster]:
         machine.api.delete(DEFINITION)
     machine.remove_namespace(HOME)
     for path in (DEFINITION, f"/api/v1/namespaces/{HOME}"):
-        wait_until(lambda path=path: not machine.api.answers(path), f"{path} is gone", 60)
+        wait_until(lambda path=path: not machine.api.answers(path), f"{path} is gone", 120)
 
 
 @pytest.fixture

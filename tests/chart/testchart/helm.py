@@ -94,7 +94,7 @@ class Helm:
         return self.run(verb, release, f"--namespace={self.namespace}", *more)
 
     def _change(self, verb: str, release: str, values: Values | None, more: Iterable[str]) -> str:
-        place = (f"--namespace={self.namespace}", "--wait", "--timeout=60s")
+        place = (f"--namespace={self.namespace}", "--wait", "--timeout=180s")
         return self.run(verb, release, self.chart, *place, *self.options, *more, values=values or {})
 
 

@@ -87,7 +87,9 @@ class Site:
 
     def roll_out(self) -> None:
         """Wait until the Deployment is as it should be."""
-        self.cluster.kubectl("rollout", "status", f"deployment/{OPERATOR}", f"--namespace={self.home}", "--timeout=60s")
+        self.cluster.kubectl(
+            "rollout", "status", f"deployment/{OPERATOR}", f"--namespace={self.home}", "--timeout=180s"
+        )
 
     def place(self, plural: str, name: str = "", namespace: str = "", group: str = "/api/v1") -> str:
         """Path of an object, or of a collection, of the release's namespace if no other is named."""
@@ -180,7 +182,7 @@ class Job:
     def wait(self, phase: str) -> None:
         """Until it is in this phase."""
         try:
-            wait_until(lambda: self.phase() == phase, f"{self.name} is {phase}", 60)
+            wait_until(lambda: self.phase() == phase, f"{self.name} is {phase}", 120)
         except TimeoutError as error:
             raise TimeoutError(f"{error}, but {self.phase()}\n{self.site.logs()}") from error
 

@@ -25,7 +25,7 @@ POLL_SECONDS = 0.02
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testcluster-starter")
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0, poll: float = 0.05) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0, poll: float = 0.05) -> None:
     """Return as soon as `condition()` is true; TimeoutError naming `what` after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
