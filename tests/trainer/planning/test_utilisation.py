@@ -102,6 +102,17 @@ def test_nothing_is_counted_where_there_is_no_card(job: G2RPOJob) -> None:
         pass
 
 
+def test_what_a_library_prints_beside_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "chatty.py").write_text("print('loading ...', '{\"operations\": 7}', sep='\\n', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(utilisation, "__name__", "chatty")
+    found: list[dict[str, Any]] = []
+    heard = Event()
+    with utilisation.counted([], lambda line: (found.append(line), heard.set())):
+        assert heard.wait(PATIENCE_SECONDS)
+    assert found == [{"operations": 7}]
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """With what the process beside would be started."""

@@ -113,7 +113,8 @@ def counted(arguments: Sequence[str], heard: Callable[[dict[str, Any]], object])
 def _listen(beside: subprocess.Popen[str], errors: IO[str], heard: Callable[[dict[str, Any]], object]) -> None:
     assert beside.stdout is not None
     for line in beside.stdout:
-        heard(json.loads(line))
+        if line.startswith("{"):  # libraries, too, print what they have to say
+            heard(json.loads(line))
     if beside.wait() > 0:
         errors.seek(0)
         logger.warning("memory and operations are not known: %s", errors.read().strip().rpartition("\n")[2])
