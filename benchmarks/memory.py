@@ -47,6 +47,7 @@ from g2rpo_trainer.planning.estimates import TOLERANCE, MemoryEstimate
 from g2rpo_trainer.planning.memory import estimate
 from g2rpo_trainer.planning.sketch import sketch
 from g2rpo_trainer.rewards import registry
+from g2rpo_trainer.run import Run
 
 HEAD = 32
 """Width of an attention head."""
@@ -187,33 +188,35 @@ def alive() -> int:
 
 
 def measure(world: World, job: G2RPOJob, runs: Path) -> dict[str, int]:
-    """By phase, on this rank."""
+    """By phase, on this rank; then what stays when it is over."""
     registry.REWARDS["JPEG"] = lambda *_: Brightness()
     before = alive()
-    run, rows = built(job, world, runs).run, job.spec.training.sampling.max_batch
-    building = alive() - before
+    run = built(job, world, runs).run
+    found = peaks(run, job.spec.training.sampling.max_batch)
+    return {**found, "resident": alive() - before}
+
+
+def peaks(run: Run, rows: int) -> dict[str, int]:
+    """By phase, of a run that has made two optimizer steps."""
     policy = run.model.on([prompt.text for prompt in run.batch(1).prompts])
     x = torch.zeros(rows, *policy.latent_shape)
     losses = iter(run.algorithm.losses(policy, run.algorithm.collect(policy, run.batch(1), run.scorer)))
-    step = lambda: optimizer_step(run, losses)  # noqa: E731
-    before = alive()
     # the first step makes the moments; from the second, ZeRO-3 learns in what order weights are used
-    step()
-    step()
-    settled = alive() - before
+    optimizer_step(run, losses)
+    optimizer_step(run, losses)
     with torch.no_grad():
         rollout = traced(lambda: policy.velocity(x, torch.full((rows,), 0.5), torch.zeros(rows).long()))
         decoding = traced(lambda: run.scorer.images(x))
+    update = traced(lambda: optimizer_step(run, losses))
     # what a rollout leaves, which are weights that ZeRO-3 will use again, is there in the phases after it
     return {
         "rollout": rollout.peak,
         "decoding": rollout.kept + decoding.peak,
-        "update": rollout.kept + traced(step).peak,
-        "resident": building + settled,
+        "update": rollout.kept + update.peak,
     }
 
 
-def optimizer_step(run: Any, losses: Iterator[Any]) -> None:
+def optimizer_step(run: Run, losses: Iterator[Any]) -> None:
     for loss in losses:
         run.engine.backward(loss.value)
         if loss.boundary:

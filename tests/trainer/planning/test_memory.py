@@ -274,3 +274,14 @@ def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
         (tmp_path / part / "config.json").write_text("{}")
     with pytest.raises(DataError, match="in_channels"):
         sketch(spec(str(tmp_path)))
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_what_stage_2_collects_gradients_in_is_there_while_it_updates_its_share(
+    flux_folders: Mapping[str, Path],
+) -> None:
+    """The bucket, whole as long as all gradients fit in, and a share of them twice."""
+    drawn = sketch(spec(str(flux_folders["dev"]), model=full(), deepspeed={"zero_stage": 2}))
+    assert drawn is not None
+    trained = trained_parameters(drawn.training, drawn.files)
+    assert estimate(drawn, 2).phases["optimizer step"] == 4 * (trained + 2 * -(-trained // 2))

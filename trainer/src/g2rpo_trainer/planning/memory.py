@@ -19,13 +19,20 @@ from g2rpo_trainer.models.loading import compute_precision
 from g2rpo_trainer.optimizer_settings import LARGEST_BUCKET
 from g2rpo_trainer.planning.dryrun import memory_of
 from g2rpo_trainer.planning.estimates import MemoryEstimate
-from g2rpo_trainer.planning.footprint import CONSTANTS, FLOAT_BYTES, FROZEN_BYTES, adapted_layers, footprint
+from g2rpo_trainer.planning.footprint import (
+    CONSTANTS,
+    FLOAT_BYTES,
+    FROZEN_BYTES,
+    Footprint,
+    adapted_layers,
+    footprint,
+)
 from g2rpo_trainer.planning.gathering import SMALL, gathering
 from g2rpo_trainer.planning.model_files import ModelFiles
 from g2rpo_trainer.planning.sketch import Sketch
 
 STEP_COPIES = 2
-"""The gradients, and once more their size for adding up between ranks and clipping."""
+"""The gradients that a rank updates by, and once more their size for adding up between ranks and clipping."""
 _VIT_H, _VIT_L, _VIT_L_VISION = 986_109_441, 427_616_513, 303_966_208
 _BLIP, _HEAD = 445_278_720, 927_969
 """A BLIP's picture and text networks without a pooler; five linear layers 768-1024-128-64-16-1."""
@@ -49,14 +56,14 @@ def estimate(sketch: Sketch, ranks: int) -> MemoryEstimate:
     with sketch.mode, gathering(sketch.family.transformer, travel) if splits else nullcontext():
         rollout = memory_of(lambda: sketch.forward(_rows(training, ranks)), sketch.weights()).peak
         decode = memory_of(lambda: sketch.decode(_pictures(training, ranks)), sketch.weights()).peak
-        update = _update(sketch, ranks, parts.gradients if training.deepspeed.zero_stage < 3 else 0)
+        update = _update(sketch, ranks, _underway(training, parts))
     return MemoryEstimate(
         resident=stays,
         phases={
             "rollout": rollout,
             "decoding": decode,
             "update": update,
-            "optimizer step": STEP_COPIES * parts.gradients,
+            "optimizer step": _step(training, ranks, parts),
         },
         encoding=parts.text_encoders,
     )
@@ -110,6 +117,25 @@ def _update(sketch: Sketch, ranks: int, gradients: int) -> int:
         return first
     again = memory_of(lambda: sketch.forward_backward(chunk), sketch.weights()).peak
     return gradients + again
+
+
+def _underway(training: TrainingSpec, parts: Footprint) -> int:
+    """Gradients that a backward meets, or the bucket in which stage 2 collects them on their way to other ranks."""
+    match training.deepspeed.zero_stage:
+        case 2:
+            return max(parts.gradients, FLOAT_BYTES * min(LARGEST_BUCKET, parts.trained_parameters))
+        case 3:
+            return 0  # they stay, and are counted there
+        case _:
+            return parts.gradients
+
+
+def _step(training: TrainingSpec, ranks: int, parts: Footprint) -> int:
+    """What an optimizer step needs: under stages 1 and 2 what was collected is still there."""
+    updated = FLOAT_BYTES * -(-parts.trained_parameters // ranks)
+    if training.deepspeed.zero_stage in (1, 2):
+        return _underway(training, parts) + STEP_COPIES * updated
+    return STEP_COPIES * parts.gradients
 
 
 def buckets(training: TrainingSpec, files: ModelFiles, trained: int) -> int:
