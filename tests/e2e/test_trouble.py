@@ -19,7 +19,7 @@ FOREVER = 100_000
 @pytest.fixture(scope="module")
 def job(team: Team) -> Iterator[Job]:
     """A job that trains for as long as the tests of this module take."""
-    policy = {"progressTimeoutSeconds": 45, "terminationGracePeriodSeconds": 30, "maxRestarts": 10}
+    policy = {"progressTimeoutSeconds": 45, "terminationGracePeriodSeconds": 60, "maxRestarts": 10}
     with team.job("storm", {"policy": policy}, {"iterations": FOREVER}) as running:
         yield running
 
