@@ -3,10 +3,10 @@
     python benchmarks/memory.py [--json FILE] [--quick] [--family SD3] [--size medium] [--split 2 1]
 
 For each model, way of training, precision, checkpointing, ZeRO stage and number of ranks a job is built and makes three
-optimizer steps in processes of its own. What is measured: the tensors that are alive after the job is built and has
-made two steps, and then, as torch's profiler notes every allocation of the CPU allocator, the peaks of a rollout's
-batch, of decoding and of an optimizer step; of several ranks that of the one with most. The estimate comes from shapes
-alone. The program fails where they differ by more than 15 %.
+optimizer steps in processes of its own. What is measured: after two of them the peaks of a rollout's batch, of decoding
+and of the third step, as torch's profiler notes every allocation of the CPU allocator, and at last the tensors that are
+alive when all that is over; of several ranks that of the one with most. The estimate comes from shapes alone. The
+program fails where they differ by more than 15 %.
 """
 
 from __future__ import annotations
